@@ -1,0 +1,70 @@
+"""Every limit of the broker and its protocol, each with its unit and its reason.
+
+A limit that a client can meet has a reply code beside it (see :mod:`mplite_tasks_transport.errors`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Bytes of one frame, without its length prefix. A message must fit in one; 64 MiB is four times what
+#: RabbitMQ accepts by default, and small enough that one client cannot take the broker's memory with one frame.
+MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+
+#: Bytes of one handshake frame. The longest legal HELLO has five short fields; unauthenticated peers get no more.
+MAX_HANDSHAKE_BYTES: Final = 2048
+
+#: Bytes (UTF-8) of the name of a queue, exchange, routing key, vhost, consumer or lock: AMQP's short string.
+MAX_NAME_BYTES: Final = 255
+
+#: Characters of a message id. A UUID has 36; AMQP's short string is the upper bound.
+MAX_ID_CHARS: Final = 255
+
+#: A priority is a signed 32-bit integer. Higher runs first.
+MIN_PRIORITY: Final = -(2**31)
+MAX_PRIORITY: Final = 2**31 - 1
+
+#: Channels on one connection: AMQP's default of 2,047.
+MAX_CHANNELS: Final = 2047
+
+#: Deliveries that a consumer reported as started before it died, after which a message counts as poison.
+DEFAULT_MAX_DELIVERIES: Final = 5
+
+#: Seconds within which a handshake must be complete (RabbitMQ gives 10): a silent stranger holds a slot no longer.
+HANDSHAKE_SECONDS: Final = 5.0
+
+#: Connections in all. Each costs a descriptor and about 30 KiB; the default soft limit of descriptors is 1,024.
+MAX_CONNECTIONS: Final = 10_000
+
+#: Bytes waiting to be sent to one client, above which it gets no deliveries until it has read them.
+OUTPUT_HIGH_BYTES: Final = 4 * 1024 * 1024
+
+#: Bytes of publishes that one connection may have parked at the memory watermark before the broker stops reading it.
+PARKED_BYTES_PER_CONNECTION: Final = 1024 * 1024
+
+#: Share of the machine's (or the control group's) memory that waiting message bodies may take.
+MEMORY_WATERMARK_RATIO: Final = 0.4
+
+#: Blocked publishers go on when the bytes held have fallen to this share of the watermark.
+MEMORY_RESUME_RATIO: Final = 0.9
+
+#: Seconds and number of recently settled message ids that are remembered, so that a publish in doubt that is sent
+#: again is kept once. A client's resend comes within its reconnection time, which is seconds.
+DEDUPLICATION_SECONDS: Final = 120.0
+DEDUPLICATION_IDS: Final = 100_000
+
+#: Seconds a result is kept when its writer does not say: Celery's default of one day.
+DEFAULT_RESULT_SECONDS: Final = 86_400.0
+
+#: Seconds without a connection after which a local broker that was started on demand ends by itself.
+LOCAL_IDLE_SECONDS: Final = 600.0
+
+#: Seconds to wait for a local broker that was just started: imports and the replay of a large journal.
+LOCAL_START_SECONDS: Final = 30.0
+
+#: Bytes of the path of a unix socket. The kernel's limit is 108 with the closing zero byte; other systems have 104.
+MAX_SOCKET_PATH_BYTES: Final = 100
+
+#: Seconds that a restarted broker keeps the started deliveries of a consumer that came over TCP, whose process it
+#: cannot watch, for that consumer to come back. On a unix socket they are kept for as long as the process lives.
+RESUME_SECONDS: Final = 30.0
