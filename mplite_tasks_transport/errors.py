@@ -22,6 +22,7 @@ __all__ = [
     "ContentTooLarge",
     "FeatureNotSupported",
     "HandshakeRefused",
+    "InvalidKey",
     "InvalidURL",
     "JournalError",
     "LocalBrokerError",
@@ -65,6 +66,10 @@ class TransportError(Exception):
 
 class InvalidURL(TransportError, ValueError):
     """The broker URL cannot be used as it is."""
+
+
+class InvalidKey(TransportError, ValueError):
+    """The key, or the file that should hold it, cannot be used as it is. The text never shows the key."""
 
 
 class ProtocolError(TransportError):
