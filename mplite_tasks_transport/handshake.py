@@ -227,7 +227,7 @@ class BrokerHandshake:
             raise ProtocolError("The peer does not speak the MPLite protocol.")
         major, minor = _version(version)
         self.peer = Peer(major, minor, _text(package), _text(vhost) or "/", _text(user))
-        if major != PROTOCOL_MAJOR or minor > PROTOCOL_MINOR:
+        if major != PROTOCOL_MAJOR:  # any minor is welcome: both sides keep to the lower one
             raise VersionMismatch(
                 _MISMATCH.format(
                     client=self.peer.package,
@@ -245,6 +245,4 @@ class BrokerHandshake:
 
     def _welcome(self, proof: bytes) -> bytes:
         self.done = True
-        return frame_bytes(
-            _pack(Kind.WELCOME, _OUR_VERSION, __version__.encode(), self._pid.to_bytes(8, "big"), proof)
-        )
+        return frame_bytes(_pack(Kind.WELCOME, _OUR_VERSION, __version__.encode(), self._pid.to_bytes(8, "big"), proof))

@@ -27,7 +27,7 @@ __all__ = [
     "encode_requests",
 ]
 
-#: Peers of different majors do not talk; a broker serves its own major and every lower minor of it.
+#: Peers of different majors do not talk; within a major, both keep to the lower of their minors.
 PROTOCOL_MAJOR: Final = 1
 PROTOCOL_MINOR: Final = 0
 

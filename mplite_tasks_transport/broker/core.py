@@ -1,0 +1,182 @@
+"""The broker core: frames of sessions in, frames to sessions and journal records out. No sockets, no files.
+
+The server applies every frame of one turn of its loop, then calls :meth:`Core.finish_turn`, commits the records, and
+only then sends what the sessions have to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .. import frames
+from ..errors import ReplyError
+from .clock import Clock
+from .enquiries import LATER, Enquiries
+from .exchange import Binding
+from .holders import Holders
+from .journal.port import KeepBinding, KeepExchange, KeepHolder, KeepMessage, KeepQueue, KeepResult, Record
+from .lifecycle import Lifecycle
+from .matching import Matcher
+from .memory import Memory
+from .parking import Parking
+from .queue import Queue
+from .services import Services
+from .session import Holder, Process, Session
+from .topology import Topology
+from .traffic import Traffic
+from .vhost import VHost
+
+__all__ = ["Core"]
+
+#: Messages that one turn hands out, and calls of the agenda that it makes, before other clients get theirs.
+TURN_SLICE = 500
+
+
+class Core:
+    """All vhosts of one broker.
+
+    Parameters:
+        clock: gives out the stamps.
+        memory: counts what messages take.
+        facts: what the process around the core adds to the answer of ``Status``.
+    """
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        memory: Memory | None = None,
+        facts: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        self.services = Services(clock or Clock(), memory or Memory())
+        self.vhosts: dict[str, VHost] = {}
+        self._lifecycle = Lifecycle(self.services)
+        self._matcher = Matcher(self.services, self._lifecycle)
+        self._holders = Holders(self.services, self._lifecycle)
+        self._topology = Topology(self.services, self._lifecycle, self._matcher)
+        self._traffic = Traffic(self.services, self._lifecycle, self._matcher)
+        self._parking = Parking(self.services)
+        # The table is written out by hand: what a peer sends never picks a method by its name.
+        self._handlers: dict[type[Any], Callable[[Session, Any], Any]] = {
+            **self._topology.handlers(),
+            **self._traffic.handlers(),
+            **Enquiries(self.services, self._holders, facts).handlers(),
+        }
+
+    # Sessions
+
+    def vhost(self, name: str) -> VHost:
+        """Return a vhost; it is made when it is first named."""
+        vhost = self.vhosts.get(name)
+        if vhost is None:
+            vhost = self.vhosts[name] = VHost(name, self.services)
+        return vhost
+
+    def open_session(self, vhost: str, *, user: str = "", process: Process | None = None) -> Session:
+        """Let a client in."""
+        session = Session(self.vhost(vhost), user=user, process=process)
+        session.vhost.sessions.add(session)
+        return session
+
+    def close_session(self, session: Session) -> None:
+        """The connection ended: everything that belongs to it ends, and what it held goes back to its old place."""
+        for channel in list(session.channels.values()):
+            self._topology.close_channel(channel, died=True)
+        for held in list(session.resumed.values()):
+            self._lifecycle.put_back(held, died=True)
+        session.resumed.clear()
+        self._holders.leave(session)
+        for name in list(session.locks):
+            session.vhost.release_lock(name, session)
+        for request in list(session.waits):
+            session.vhost.results.stop_waiting(session, request)
+        for queue in list(session.exclusive):
+            self._topology.delete_queue(queue)
+        session.vhost.sessions.discard(session)
+        self.services.talking.pop(session, None)
+
+    def resume_output(self, session: Session) -> None:
+        """The client has read what was sent: it may have deliveries again."""
+        session.out_bytes = 0
+        if not session.writable:
+            session.writable = True
+            for channel in session.channels.values():
+                self._matcher.update(channel)
+
+    # The turn
+
+    def apply(self, session: Session, frame: frames.Request) -> None:
+        """Do what one frame asks, and answer it if it wants an answer. An error changes nothing and is told."""
+        if type(frame) is frames.Publish and self._parking.closed:
+            self._parking.park(session, frame)
+            return
+        self._apply(session, frame)
+
+    def _apply(self, session: Session, frame: frames.Request) -> None:
+        try:
+            value = self._handlers[type(frame)](session, frame)
+        except ReplyError as error:
+            session.send(frames.Failed(frame.r, error.reply_code, str(error)))
+        else:
+            if not frame.r or value is LATER:
+                return
+            session.send(frames.Ok(frame.r, value), 32 if type(value) is not list else 4096)
+        self.services.talking[session] = None
+
+    def finish_turn(self) -> bool:
+        """Do what is due, let publishes in that waited for memory, and match. Returns whether there is more to do."""
+        for call in self.services.agenda.due(self.services.clock.now(), TURN_SLICE):
+            call()
+        self._parking.let_go(self._apply)
+        more = self._matcher.match(TURN_SLICE)
+        self._holders.write()
+        return more
+
+    def take_records(self) -> list[Record]:
+        """Return what the journal has to keep of this turn."""
+        records = self.services.records
+        self.services.records = []
+        return records
+
+    def take_talking(self) -> list[Session]:
+        """Return the sessions that have frames to be sent."""
+        talking = list(self.services.talking)
+        self.services.talking.clear()
+        return talking
+
+    def next_due(self) -> int | None:
+        """Return when something is due next, in microseconds since the epoch; ``None`` for nothing."""
+        return self.services.agenda.next_due()
+
+    # The life before
+
+    def restore(self, records: Iterable[Record]) -> None:
+        """Take back what a journal has, before the first session."""
+        queues: dict[int, Queue] = {}
+        holders: list[KeepHolder] = []
+        for record in records:
+            match record:
+                case KeepMessage():
+                    self._lifecycle.restore(queues[record.queue], record)
+                case KeepQueue():
+                    queues[record.number] = self.vhost(record.vhost).restore_queue(record)
+                case KeepExchange():
+                    self.vhost(record.vhost).restore_exchange(record)
+                case KeepBinding():
+                    exchange = self.vhost(record.vhost).exchange(record.exchange)
+                    exchange.bind(Binding(queues[record.queue], record.routing_key, record.arguments))
+                case KeepHolder():
+                    holders.append(record)
+                case KeepResult():
+                    self.vhost(record.vhost).results.restore(record)
+                case _:
+                    raise TypeError(f"A journal gives back what is kept, not {type(record).__name__}.")
+        self._holders.restore(holders, queues.values())
+
+    def absentees(self) -> list[Holder]:
+        """Return the consumers of an earlier broker that have not come back yet."""
+        return self._holders.absentees()
+
+    def give_up(self, holder: Holder) -> None:
+        """A consumer of an earlier broker ended without coming back: what it held goes back to its place."""
+        self._holders.give_up(holder)

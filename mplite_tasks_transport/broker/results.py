@@ -1,0 +1,91 @@
+"""Results of tasks: kept until they expire, and told to those who wait."""
+
+from __future__ import annotations
+
+from ..frames import Ok, ResultRecord
+from .journal.port import DropResult, KeepResult
+from .services import Services
+from .session import Session
+
+__all__ = ["Results"]
+
+
+class Results:
+    """The results of one vhost.
+
+    Parameters:
+        vhost: its name, for the journal.
+    """
+
+    def __init__(self, vhost: str, services: Services) -> None:
+        self._vhost = vhost
+        self._services = services
+        self._kept: dict[str, KeepResult] = {}
+        self._waiting: dict[str, list[tuple[Session, int]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def store(self, record: ResultRecord) -> None:
+        """Keep a result in the place of an earlier one, and answer those who wait for a final one."""
+        expires = self._services.clock.now() + record.ttl
+        kept = KeepResult(self._vhost, record.id, record.state, record.value, record.final, expires)
+        self.restore(kept)
+        self._services.records.append(kept)
+        if record.final:
+            for session, request in self._waiting.pop(record.id, ()):
+                session.waits.pop(request, None)
+                self._answer(session, request, kept)
+
+    def restore(self, kept: KeepResult) -> None:
+        """Take back what the journal has."""
+        self._count(self._kept.get(kept.id), kept)
+        self._kept[kept.id] = kept
+        self._services.agenda.add(kept.expires, self._expire, kept)
+
+    def get(self, id: str) -> KeepResult | None:
+        """Return what is kept for a task."""
+        return self._kept.get(id)
+
+    def wait(self, session: Session, request: int, id: str) -> None:
+        """Answer a request with the final result of a task: now, or as soon as it is there."""
+        kept = self._kept.get(id)
+        if kept is not None and kept.final:
+            self._answer(session, request, kept)
+            return
+        self._waiting.setdefault(id, []).append((session, request))
+        session.waits[request] = id
+
+    def stop_waiting(self, session: Session, request: int) -> None:
+        """Take a wait back."""
+        id = session.waits.pop(request, None)
+        if id is None:
+            return
+        others = [waiter for waiter in self._waiting[id] if waiter != (session, request)]
+        if others:
+            self._waiting[id] = others
+        else:
+            del self._waiting[id]
+
+    def forget(self, id: str) -> bool:
+        """Drop a result. Returns whether there was one."""
+        kept = self._kept.pop(id, None)
+        if kept is None:
+            return False
+        self._count(kept, None)
+        self._services.records.append(DropResult(self._vhost, id))
+        return True
+
+    def _expire(self, kept: KeepResult) -> None:
+        if self._kept.get(kept.id) is kept:
+            self.forget(kept.id)
+
+    def _count(self, old: KeepResult | None, new: KeepResult | None) -> None:
+        if old is not None:
+            self._services.memory.remove(old.value)
+        if new is not None:
+            self._services.memory.add(new.value)
+
+    def _answer(self, session: Session, request: int, kept: KeepResult) -> None:
+        session.send(Ok(request, [kept.state, kept.value]), len(kept.value) + 32)
+        self._services.talking[session] = None
