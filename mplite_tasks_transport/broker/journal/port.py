@@ -49,7 +49,7 @@ class _Record(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-class KeepQueue(_Record):
+class KeepQueue(_Record, frozen=True):
     """A durable queue exists. ``number`` is its key in the journal, unique for ever."""
 
     number: int
@@ -59,13 +59,13 @@ class KeepQueue(_Record):
     arguments: dict[str, Any]
 
 
-class DropQueue(_Record):
+class DropQueue(_Record, frozen=True):
     """A durable queue and all of its messages and bindings are gone."""
 
     number: int
 
 
-class KeepMessage(_Record):
+class KeepMessage(_Record, frozen=True):
     """A message is in a queue; replaces the record with the same ``stamp``.
 
     ``stamp`` is its arrival, unique in the broker, in microseconds. ``due`` (microseconds since the epoch, 0: none) is
@@ -84,13 +84,13 @@ class KeepMessage(_Record):
     payload: bytes
 
 
-class DropMessage(_Record):
+class DropMessage(_Record, frozen=True):
     """A message left its queue."""
 
     stamp: int
 
 
-class KeepExchange(_Record):
+class KeepExchange(_Record, frozen=True):
     """A durable exchange exists."""
 
     vhost: str
@@ -100,14 +100,14 @@ class KeepExchange(_Record):
     arguments: dict[str, Any]
 
 
-class DropExchange(_Record):
+class DropExchange(_Record, frozen=True):
     """A durable exchange and its bindings are gone."""
 
     vhost: str
     name: str
 
 
-class KeepBinding(_Record):
+class KeepBinding(_Record, frozen=True):
     """A durable exchange is bound to a durable queue."""
 
     vhost: str
@@ -117,7 +117,7 @@ class KeepBinding(_Record):
     arguments: dict[str, Any]
 
 
-class DropBinding(_Record):
+class DropBinding(_Record, frozen=True):
     """That binding is gone."""
 
     vhost: str
@@ -127,7 +127,7 @@ class DropBinding(_Record):
     arguments: dict[str, Any]
 
 
-class KeepResult(_Record):
+class KeepResult(_Record, frozen=True):
     """A result is kept; replaces an earlier one of the same id. ``expires`` is in microseconds since the epoch."""
 
     vhost: str
@@ -138,14 +138,14 @@ class KeepResult(_Record):
     expires: int
 
 
-class DropResult(_Record):
+class DropResult(_Record, frozen=True):
     """A result is forgotten or expired."""
 
     vhost: str
     id: str
 
 
-class KeepHolder(_Record):
+class KeepHolder(_Record, frozen=True):
     """A consumer holds the messages with these stamps and has started with them; replaces its earlier record.
 
     Stamps of messages that are gone have no meaning any more. ``pid`` and ``pid_started`` (the kernel's start time
@@ -158,7 +158,7 @@ class KeepHolder(_Record):
     stamps: list[int]
 
 
-class DropHolder(_Record):
+class DropHolder(_Record, frozen=True):
     """That consumer's connection ended; it holds nothing."""
 
     identity: str
