@@ -7,7 +7,7 @@ alternative; ``supported`` says beforehand. :func:`~mplite_tasks_transport.featu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -122,12 +122,16 @@ class BrokerFeatures(Protocol):
         again: ids that arrived are kept once.
         """
 
-    def identify(self, identity: str) -> None:
+    def identify(self, identity: str, *, keep: Collection[int] = ()) -> None:
         """Name the consumer process behind this connection, once after each connect, before it consumes.
 
         With the same identity a new connection takes over what an earlier one held when the broker ended, so that
         :meth:`settle` still works for a message of the lost connection and the work is not done twice. A no-op where
         the broker cannot (``RESUME``): there the broker delivers such messages again.
+
+        Parameters:
+            keep: the ``posted_at`` of the messages that the process still works on. What it held besides, because the
+                broker ended between handing it out and the process receiving it, goes back to its old place.
         """
 
     def consumer_arguments(self) -> dict[str, Any]:
