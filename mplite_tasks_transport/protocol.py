@@ -121,14 +121,16 @@ def encode_push(frame: Push) -> bytes:
 def decode_request(body: bytes) -> Request:
     """Return the client's frame in a body. Raises :class:`ProtocolError` for anything that is not one."""
     try:
-        return _requests.decode(body)
+        frame: Request = _requests.decode(body)
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise ProtocolError(f"Not a request of protocol {PROTOCOL_MAJOR}.{PROTOCOL_MINOR}: {exc}") from exc
+    return frame
 
 
 def decode_push(body: bytes) -> Push:
     """Return the broker's frame in a body. Raises :class:`ProtocolError` for anything that is not one."""
     try:
-        return _pushes.decode(body)
+        frame: Push = _pushes.decode(body)
     except (msgspec.MsgspecError, RecursionError) as exc:
         raise ProtocolError(f"Not a frame of protocol {PROTOCOL_MAJOR}.{PROTOCOL_MINOR}: {exc}") from exc
+    return frame

@@ -95,6 +95,12 @@ class Core:
         session.vhost.sessions.discard(session)
         self.services.talking.pop(session, None)
 
+    def pause_output(self, session: Session) -> None:
+        """The client has too much to read: it gets no deliveries for now."""
+        session.writable = False
+        for channel in session.channels.values():
+            self._matcher.update(channel)
+
     def resume_output(self, session: Session) -> None:
         """The client has read what was sent: it may have deliveries again."""
         session.out_bytes = 0
@@ -131,6 +137,11 @@ class Core:
         more = self._matcher.match(TURN_SLICE)
         self._holders.write()
         return more
+
+    @property
+    def is_stirred(self) -> bool:
+        """Whether there is something to match."""
+        return bool(self.services.stirred)
 
     def take_records(self) -> list[Record]:
         """Return what the journal has to keep of this turn."""
