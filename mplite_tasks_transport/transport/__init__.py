@@ -1,0 +1,10 @@
+"""The Kombu transport ``mplite://``. ``docs/channel-contract.md`` lists what Kombu and Celery use of it."""
+
+from __future__ import annotations
+
+from .channel import Channel
+from .connection import Connection
+from .message import Message
+from .transport import Transport
+
+__all__ = ["Channel", "Connection", "Message", "Transport"]
