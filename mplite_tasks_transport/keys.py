@@ -11,7 +11,16 @@ from typing import Final
 
 from .errors import InvalidKey
 
-__all__ = ["KEY_ENV", "KEY_FILE_ENV", "MAX_KEY_BYTES", "MIN_KEY_BYTES", "load_key", "new_key", "read_key_file"]
+__all__ = [
+    "HOW_TO_MAKE_A_KEY_FILE",
+    "KEY_ENV",
+    "KEY_FILE_ENV",
+    "MAX_KEY_BYTES",
+    "MIN_KEY_BYTES",
+    "load_key",
+    "new_key",
+    "read_key_file",
+]
 
 #: The environment variable that holds a key, and the one that names a file with a key.
 KEY_ENV: Final = "MPLITE_KEY"
@@ -21,7 +30,9 @@ KEY_FILE_ENV: Final = "MPLITE_KEY_FILE"
 MIN_KEY_BYTES: Final = 16
 MAX_KEY_BYTES: Final = 4096
 
-_HOW_TO_MAKE: Final = "make one with: (umask 077; python3 -c 'import secrets; print(secrets.token_urlsafe(32))' > FILE)"
+HOW_TO_MAKE_A_KEY_FILE: Final = (
+    "make one with: (umask 077; python3 -c 'import secrets; print(secrets.token_urlsafe(32))' > FILE)"
+)
 
 
 def new_key() -> str:
@@ -69,13 +80,13 @@ def read_key_file(path: str | os.PathLike[str]) -> bytes:
             _refuse_readable_by_others(file, os.fstat(stream.fileno()))
             data = stream.read(MAX_KEY_BYTES + 2)
     except OSError as exc:
-        raise InvalidKey(f"The key file {file} cannot be read: {exc.strerror}; {_HOW_TO_MAKE}") from exc
+        raise InvalidKey(f"The key file {file} cannot be read: {exc.strerror}; {HOW_TO_MAKE_A_KEY_FILE}") from exc
     return _checked(data.removesuffix(b"\n").removesuffix(b"\r"), f"The key in {file}")
 
 
 def _refuse_readable_by_others(file: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise InvalidKey(f"The key file {file} is not a regular file; {_HOW_TO_MAKE}")
+        raise InvalidKey(f"The key file {file} is not a regular file; {HOW_TO_MAKE_A_KEY_FILE}")
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise InvalidKey(
             f"The key file {file} is open to other users (mode {stat.S_IMODE(status.st_mode):04o}): "
@@ -86,6 +97,6 @@ def _refuse_readable_by_others(file: Path, status: os.stat_result) -> None:
 def _checked(key: bytes, what: str) -> bytes:
     if not MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
         raise InvalidKey(
-            f"{what} has {len(key)} bytes; it has to have {MIN_KEY_BYTES} to {MAX_KEY_BYTES}: {_HOW_TO_MAKE}"
+            f"{what} has {len(key)} bytes; it has to have {MIN_KEY_BYTES} to {MAX_KEY_BYTES}: {HOW_TO_MAKE_A_KEY_FILE}"
         )
     return key

@@ -33,6 +33,7 @@ from .limits import LOCAL_START_SECONDS
 __all__ = [
     "AUTOSTART_ENV",
     "HOME_ENV",
+    "STOP_SECONDS",
     "BrokerInfo",
     "ensure_running",
     "hold_lock",
@@ -41,6 +42,7 @@ __all__ = [
     "read_info",
     "running",
     "socket_path",
+    "start",
     "stop",
 ]
 
@@ -86,6 +88,12 @@ def ensure_running(home: Path | None = None, *, autostart: bool = True) -> Broke
         return info
     if not autostart or os.environ.get(AUTOSTART_ENV, "").strip().lower() in {"0", "no", "off", "false"}:
         raise LocalBrokerError(f"No local broker runs in {where}, and none may be started: run mplite broker start.")
+    return start(where)
+
+
+def start(home: Path | None = None) -> BrokerInfo:
+    """Do as :func:`ensure_running`, whatever ``MPLITE_AUTOSTART`` says."""
+    where = home or local_home()
     prepare_home(where)
     return _start_and_wait(where)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from mplite_tasks_transport import local
+from mplite_tasks_transport.errors import LocalBrokerError
 from mplite_tasks_transport.keys import new_key
 from mplite_tasks_transport.url import BrokerURL
 
@@ -170,7 +171,7 @@ def end_local_broker(home: Path) -> None:
     """Stop the broker of this home; kill it if it does not listen to that."""
     try:
         local.stop(home, timeout=10.0)
-    except local.LocalBrokerError:
+    except LocalBrokerError:
         info = local.read_info(home)
         pid = None if info is None else listener_pid(info.socket)
         if pid is not None:

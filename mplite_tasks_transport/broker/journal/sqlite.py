@@ -73,7 +73,7 @@ class SQLiteJournal:
         if not allow_network_filesystem:
             refuse_network_filesystem(path.parent)
         self.path = path
-        self.durability = durability
+        self.durability: Durability = durability
         self.on_durable: Callable[[int], None] = _ignore
         self.on_failure: Callable[[BaseException], None] = _ignore
         self._spans = Spans()

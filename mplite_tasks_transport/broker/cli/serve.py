@@ -1,0 +1,119 @@
+"""``mplite-broker``: a broker in the foreground; and, hidden, the local broker that clients start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+
+from ..._version import __version__
+from ...home import hold_lock, journal_path
+from ...keys import HOW_TO_MAKE_A_KEY_FILE, KEY_FILE_ENV, load_key
+from ...limits import LOCAL_IDLE_SECONDS
+from ...url import BrokerURL
+from ..journal import Durability, Journal, MemoryJournal, SQLiteJournal
+from ..server import BrokerConfig, serve
+from .errors import UnusableOptionError, one_line_errors
+from .local import run_local
+from .options import SIZE, listen_address
+
+__all__ = ["mplite_broker"]
+
+_WINDOWS: Final = {
+    Durability.OS: "what was confirmed survives kill -9 of the broker, but not a power cut (--durability fsync does).",
+    Durability.FSYNC: "what was confirmed is on the disk, and survives a power cut.",
+    Durability.MEMORY: "nothing is kept: everything ends with this process.",
+}
+
+
+_DURABILITY: Final = click.Choice([str(each) for each in Durability])
+
+_HELP: Final = {
+    "listen": "Address to listen on; mplite://127.0.0.1:0 picks a port and says which. May be given several times.",
+    "data": "Directory of the journal; it is made if needed.",
+    "durability": "What a confirmed message survives: kill -9 of the broker (os), a power cut too (fsync), "
+    "nothing (memory).",
+    "key-file": f"File with the key that clients must have; by default the one that {KEY_FILE_ENV} names.",
+    "memory-limit": "Bytes of messages, such as 512M, above which publishers wait. By default 40% of the memory.",
+    "network": "Let the data directory be on another machine's disk, where the journal can be damaged.",
+}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mplite-broker")
+@click.option("--listen", "urls", metavar="URL", multiple=True, help=_HELP["listen"])
+@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help=_HELP["data"])
+@click.option("--durability", type=_DURABILITY, default=str(Durability.OS), show_default=True, help=_HELP["durability"])
+@click.option("--key-file", metavar="FILE", type=click.Path(path_type=Path), help=_HELP["key-file"])
+@click.option("--memory-limit", metavar="SIZE", type=SIZE, help=_HELP["memory-limit"])
+@click.option("--allow-network-filesystem", is_flag=True, help=_HELP["network"])
+@click.option("--local", "home", type=click.Path(path_type=Path), hidden=True)
+@click.option("--detach", is_flag=True, hidden=True)
+@click.option("--idle-seconds", type=click.FloatRange(min=0), default=LOCAL_IDLE_SECONDS, hidden=True)
+def mplite_broker(
+    urls: tuple[str, ...],
+    data: Path | None,
+    durability: str,
+    key_file: Path | None,
+    memory_limit: int | None,
+    allow_network_filesystem: bool,
+    home: Path | None,
+    detach: bool,
+    idle_seconds: float,
+) -> NoReturn:
+    """Run a broker in the foreground until SIGTERM or Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    with one_line_errors():
+        if home is not None:
+            sys.exit(run_local(home, idle_seconds=idle_seconds, memory_limit=memory_limit, detach=detach))
+        if not urls:
+            raise UnusableOptionError("Say where to listen: --listen mplite://127.0.0.1:7878/.")
+        addresses = tuple(listen_address(url) for url in urls)
+        key = load_key(key_file=key_file)
+        if key is None:
+            raise UnusableOptionError(
+                f"A broker on TCP needs a key: give --key-file FILE, or set {KEY_FILE_ENV}. {HOW_TO_MAKE_A_KEY_FILE}"
+            )
+        level = Durability(durability)
+
+        def run(journal: Journal) -> int:
+            config = BrokerConfig(None, addresses, journal, key, memory_limit, idle_seconds=None)
+            return asyncio.run(serve(config, lambda ports: _announce(ports, level)))
+
+        sys.exit(_with_journal(level, data, allow_network_filesystem, run))
+
+
+def _with_journal(
+    level: Durability, data: Path | None, allow_network_filesystem: bool, run: Callable[[Journal], int]
+) -> int:
+    """Run the broker with the journal that the options say, having the data directory for itself."""
+    if level is Durability.MEMORY:
+        if data is not None:
+            raise UnusableOptionError("--durability memory keeps nothing in a --data directory; leave one of them out.")
+        return run(MemoryJournal())
+    if data is None:
+        raise UnusableOptionError(
+            "Say where messages are kept: --data DIR. (--durability memory keeps them nowhere, and loses them all "
+            "when the broker ends.)"
+        )
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with hold_lock(data) as held:
+        if not held:
+            raise UnusableOptionError(f"Another broker uses the data directory {data}: stop it, or name another one.")
+        journal = SQLiteJournal(journal_path(data), level, allow_network_filesystem=allow_network_filesystem)
+        try:
+            return run(journal)
+        finally:
+            journal.close()
+
+
+def _announce(addresses: list[tuple[str, int]], level: Durability) -> None:
+    for host, port in addresses:
+        click.echo(f"Listening on {BrokerURL(host=host, port=port)}")
+    click.echo(f"Durability {level}: {_WINDOWS[level]}")
+    sys.stdout.flush()
