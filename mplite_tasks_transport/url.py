@@ -92,10 +92,9 @@ class BrokerURL:
             parts = urlsplit(text)
             port = parts.port
         except ValueError:
-            raise InvalidURL(
-                f"The broker URL {shown} has a bad host or port. IPv6 addresses stand in brackets; / ? # @ : in a user "
-                "or key are written as %2F %3F %23 %40 %3A."
-            ) from None
+            raise _bad_authority(shown) from None
+        if "@" in parts.path:  # a key with a slash in it, rather than a vhost
+            raise _bad_authority(shown)
         _refuse_options(parts, shown)
         if not parts.hostname and parts.password is not None:
             raise InvalidURL(
@@ -137,6 +136,13 @@ class BrokerURL:
         if self.vhost != DEFAULT_VHOST:
             return f"{text}/{quote(self.vhost, safe='')}"
         return text if self.host is None and self.user is None and self.key is None else f"{text}/"
+
+
+def _bad_authority(shown: str) -> InvalidURL:
+    return InvalidURL(
+        f"The broker URL {shown} has a bad host or port. IPv6 addresses stand in brackets; / ? # @ : in a user, key or "
+        "vhost are written as %2F %3F %23 %40 %3A."
+    )
 
 
 def _vhost(path: str) -> str:

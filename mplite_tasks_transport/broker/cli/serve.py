@@ -77,7 +77,7 @@ def mplite_broker(
         key = load_key(key_file=key_file)
         if key is None:
             raise UnusableOptionError(
-                f"A broker on TCP needs a key: give --key-file FILE, or set {KEY_FILE_ENV}. {HOW_TO_MAKE_A_KEY_FILE}"
+                f"A broker on TCP needs a key: give --key-file FILE, or set {KEY_FILE_ENV}; {HOW_TO_MAKE_A_KEY_FILE}"
             )
         level = Durability(durability)
 
