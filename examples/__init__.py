@@ -1,1 +1,1 @@
-""""""
+"""Programs that run, to copy and to change."""
