@@ -168,6 +168,13 @@ class BrokerFeatures(Protocol):
             credit: whether the channel may be sent the next message now.
         """
 
+    def flush(self) -> None:
+        """Return when every :meth:`settle` of this connection is committed, where the broker says so.
+
+        Raises :class:`~mplite_tasks_transport.errors.StaleDelivery` if the broker no longer held one of them, and a
+        connection error if it was lost meanwhile: connect again, :meth:`identify`, and they are committed.
+        """
+
     def give_credit(self, message: Message) -> None:
         """Return the credit of a message that was settled with ``credit=False``."""
 

@@ -1,0 +1,172 @@
+"""Connections to the broker for those who publish and wait: a bounded pool, made anew in each process.
+
+A connection is used by one thread at a time. What was opened before a fork is never used, closed or written to after
+it: the child makes its own. There is no background thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import kombu
+import tenacity
+
+from mplite_tasks_transport import BrokerFeatures, Publication, features_for
+
+from .errors import BrokerUnavailable
+from .topology import Topology
+
+__all__ = ["Link", "LinkPool"]
+
+#: Connections that one process may have in its pool: as many threads can publish or wait at a time.
+DEFAULT_POOL_SIZE: Final = 10
+
+
+class Link:
+    """One connection with what is used on it: a channel, a producer, the broker's features, the queues declared."""
+
+    def __init__(self, connection: kombu.Connection, topology: Topology) -> None:
+        connection.connect()
+        self.connection = connection
+        self.topology = topology
+        self.driver_type: str = connection.transport.driver_type
+        self.channel: Any = connection.channel()
+        self.producer = kombu.Producer(self.channel, auto_declare=False)
+        self.features: BrokerFeatures = features_for(connection)
+        self._declared: set[str] = set()
+
+    @property
+    def lost_errors(self) -> tuple[type[BaseException], ...]:
+        """What is raised when the connection was lost, or the broker asks to try later."""
+        return tuple(self.connection.recoverable_connection_errors + self.connection.recoverable_channel_errors)
+
+    def declare(self, queue: str) -> None:
+        """Make sure that a queue and its dead letters exist, once on this connection."""
+        if queue not in self._declared:
+            self.topology.declare(queue, self.channel, self.driver_type)
+            self._declared.add(queue)
+
+    def publish(self, publication: Publication) -> None:
+        """Publish one message to its queue, and return when the broker has confirmed it."""
+        self.declare(publication.queue)
+        self.producer.publish(
+            publication.body,
+            routing_key=publication.queue,
+            exchange="",
+            priority=publication.priority,
+            content_type=publication.content_type,
+            content_encoding=publication.content_encoding,
+            headers=dict(publication.headers),
+            **publication.properties,
+            **self.features.publish_options(id=publication.id, delay=publication.delay, eta=publication.eta),
+        )
+
+    def close(self) -> None:
+        """Close the connection. Never raises what the broker or the network has to say to that."""
+        with contextlib.suppress(*self.lost_errors, OSError):  # the other end may be gone already
+            self.connection.release()
+
+
+class _Process:
+    """The links of one process: free ones, and how many there are in all."""
+
+    def __init__(self, pid: int, size: int) -> None:
+        self.pid = pid
+        self.slots = threading.BoundedSemaphore(size)
+        self.free: list[Link] = []
+
+
+class LinkPool:
+    """Lends links, each to one thread at a time.
+
+    Parameters:
+        url: the broker's URL.
+        transport_options: Kombu's.
+        topology: how queues are declared.
+        size: links per process; a further thread waits until one is given back.
+        patience: seconds for which a broker that cannot be reached is tried again.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        topology: Topology,
+        transport_options: dict[str, Any],
+        size: int = DEFAULT_POOL_SIZE,
+        patience: float,
+    ) -> None:
+        self._url = url
+        self._topology = topology
+        self._transport_options = transport_options
+        self._size = size
+        self._patience = patience
+        self._process = _Process(os.getpid(), size)
+        self._inherited: list[_Process] = []
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which a broker that cannot be reached is tried again."""
+        return self._patience
+
+    def connection(self) -> kombu.Connection:
+        """Return a new Kombu connection, not yet connected."""
+        return kombu.Connection(self._url, transport_options=dict(self._transport_options))
+
+    def shown_url(self) -> str:
+        """Return the broker's URL without its password."""
+        return str(self.connection().as_uri())
+
+    @contextmanager
+    def link(self) -> Iterator[Link]:
+        """Lend a link. One during whose use anything was raised is closed, since its state is not known.
+
+        Raises :class:`BrokerUnavailable` if no broker was reached for as long as ``patience`` says.
+        """
+        process = self._own_process()
+        with process.slots:
+            link = process.free.pop() if process.free else self._connect()
+            try:
+                yield link
+            except BaseException:
+                link.close()
+                raise
+            if self._process is process:
+                process.free.append(link)
+            else:  # closed meanwhile
+                link.close()
+
+    def close(self) -> None:
+        """Close every free link, and each lent one as it comes back. The pool can be used again."""
+        process, self._process = self._own_process(), _Process(os.getpid(), self._size)
+        while process.free:
+            process.free.pop().close()
+
+    def _own_process(self) -> _Process:
+        process = self._process
+        if process.pid != os.getpid():
+            # Kept, so that no destructor of what belongs to the parent runs here.
+            self._inherited.append(process)
+            process = self._process = _Process(os.getpid(), self._size)
+        return process
+
+    def _connect(self) -> Link:
+        connection = self.connection()
+        errors = tuple(connection.recoverable_connection_errors)
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(errors),
+            wait=tenacity.wait_exponential_jitter(initial=0.02, max=1.0, jitter=0.05),
+            stop=tenacity.stop_after_delay(self._patience),
+            reraise=True,
+        )
+        try:
+            return attempts(lambda: Link(self.connection(), self._topology))
+        except errors as exc:
+            raise BrokerUnavailable(
+                f"The broker at {connection.as_uri()} could not be reached for {self._patience:g} s: {exc}"
+            ) from exc

@@ -1,0 +1,146 @@
+"""A consumer process: takes one message, runs it, settles it, and so on until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Final
+
+import tenacity
+from kombu import Message
+
+from mplite_tasks_transport import StaleDelivery, TransportError
+
+from ..app import MPLite
+from .executor import Executor, Settlement
+from .exits import Exit
+from .session import Session
+from .stopping import StopIdle, StopSignals
+
+__all__ = ["Consumer"]
+
+logger = logging.getLogger("mplite_tasks.worker")
+
+#: Seconds for which a consumer that is to stop tries to reach the broker to settle the job that it has finished.
+LAST_SETTLE_SECONDS: Final = 10.0
+
+
+class Consumer:
+    """What one forked process does.
+
+    Parameters:
+        queues: what it listens to; the broker decides the order over all of them.
+        stop: the process's signals.
+    """
+
+    def __init__(self, app: MPLite, queues: Sequence[str], stop: StopSignals) -> None:
+        self._app = app
+        self._queues = queues
+        self._stop = stop
+        self._identity = uuid.uuid4().hex
+        self._executor = Executor(app)
+        self._session: Session | None = None
+        connection = app.connection()
+        self._lost: tuple[type[BaseException], ...] = (
+            *connection.recoverable_connection_errors,
+            *connection.recoverable_channel_errors,
+        )
+        self._refused: tuple[type[BaseException], ...] = (
+            *connection.connection_errors,
+            *connection.channel_errors,
+            TransportError,
+        )
+
+    def run(self) -> int:
+        """Consume until told to stop. Returns the exit status of the process."""
+        try:
+            while not self._stop.requested:
+                self._one()
+        except StopIdle:
+            logger.debug("The consumer stops while it waits")
+        except self._refused as exc:
+            logger.critical("The broker at %s refuses this consumer: %s", self._app.broker_url, exc)
+            return Exit.HOPELESS
+        finally:
+            self._close()
+            self._app.close()
+        return Exit.DONE
+
+    def _one(self) -> None:
+        """Wait for one message, run it and settle it; or lose the connection."""
+        try:
+            with self._stop.idle():
+                session = self._session or self._connect()
+                session.consume()
+                message = session.next()
+        except self._lost as exc:
+            logger.warning("The connection to the broker was lost: %s", exc)
+            self._close()
+            return
+        facts = session.facts(message)
+        with self._stop.running(lambda: self._give_back(message)):
+            settlement = self._executor.run(message, facts)
+        self._settle(message, facts.posted_at, settlement)
+
+    def _settle(self, message: Message, posted_at: int | None, settlement: Settlement) -> None:
+        """Settle a message, over as many new connections as that takes."""
+        session = self._session
+        while session is not None:
+            try:
+                session.settle(message, settlement)
+            except StaleDelivery:
+                logger.info("A job's message had been settled before, or has gone back to its queue meanwhile")
+            except self._lost as exc:
+                logger.warning("The connection to the broker was lost while a job was being settled: %s", exc)
+                session = self._reconnect(posted_at)
+                continue
+            return
+
+    def _reconnect(self, posted_at: int | None) -> Session | None:
+        """Connect again to settle a message, ``None`` where that is no use: then the broker delivers it again."""
+        resumes = self._session is not None and self._session.resumes
+        self._close()
+        if not resumes or posted_at is None:
+            return None
+        try:
+            return self._connect(keep=posted_at)
+        except self._lost as exc:
+            logger.critical("A finished job could not be settled, so it will run again: %s", exc)
+            return None
+
+    def _connect(self, keep: int | None = None) -> Session:
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(self._lost),
+            wait=tenacity.wait_exponential_jitter(initial=0.05, max=5.0, jitter=0.2),
+            stop=self._stopping_for_too_long,
+            before_sleep=self._log_first_failure,
+            reraise=True,
+        )
+        kept = () if keep is None else (keep,)
+        self._session = attempts(lambda: Session(self._app, self._queues, self._identity, kept))
+        logger.info("Connected to the broker at %s", self._app.broker_url)
+        return self._session
+
+    def _stopping_for_too_long(self, state: tenacity.RetryCallState) -> bool:
+        requested_at = self._stop.requested_at
+        return requested_at is not None and time.monotonic() - requested_at > LAST_SETTLE_SECONDS
+
+    def _log_first_failure(self, state: tenacity.RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None:
+            error = state.outcome.exception()
+            logger.warning("The broker at %s cannot be reached; trying on: %s", self._app.broker_url, error)
+
+    def _give_back(self, message: Message) -> None:
+        """Give the message of a job back that is broken off; on any trouble the broker does it when we are gone."""
+        try:
+            message.requeue()
+            self._close()
+        except self._refused as exc:
+            logger.warning("The message of the job that was broken off goes back with its connection: %s", exc)
+
+    def _close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
