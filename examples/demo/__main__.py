@@ -46,6 +46,11 @@ def source_files() -> list[Path]:
     return found
 
 
+def command(name: str) -> str:
+    """Return the path of a command that was installed with this Python."""
+    return str(Path(sysconfig.get_path("scripts")) / name)
+
+
 @contextmanager
 def own_broker() -> Iterator[Path]:
     """Let the demo have a local broker of its own, which starts by itself, and take it away afterwards."""
@@ -56,17 +61,15 @@ def own_broker() -> Iterator[Path]:
             yield Path(home)
         finally:
             app.close()
-            subprocess.run([sys.executable, "-m", "mplite_tasks.cli", "broker", "stop"], check=False)
+            subprocess.run([command("mplite"), "broker", "stop"], check=False, stdout=subprocess.DEVNULL)
 
 
 @contextmanager
 def workers(count: int, log: Path) -> Iterator[None]:
     """Run ``mplite-worker`` with so many consumers."""
-    command = [sys.executable, "-m", "mplite_tasks.cli.worker"]
+    arguments = ["-A", "examples.demo.tasks", "-c", str(count), "-l", "WARNING"]
     with log.open("w") as output:
-        process = subprocess.Popen(
-            [*command, "-A", "examples.demo.tasks", "-c", str(count), "-l", "WARNING"], stdout=output, stderr=output
-        )
+        process = subprocess.Popen([command("mplite-worker"), *arguments], stdout=output, stderr=output)
         try:
             yield
         finally:
