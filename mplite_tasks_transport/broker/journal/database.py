@@ -11,10 +11,13 @@ from ...errors import JournalError
 from .codec import TABLES, checksum, damaged, fits
 from .port import Durability
 
-__all__ = ["FORMAT", "check_structure", "connect", "last_stamp", "prepare", "store_last_stamp"]
+__all__ = ["FORMAT", "READ_ERRORS", "check_structure", "connect", "last_stamp", "prepare", "store_last_stamp"]
 
 #: Stands in the file's header: "MPLT".
 APPLICATION_ID: Final = 0x4D504C54
+
+#: What reading a damaged file can raise: SQLite quotes damaged names in its messages, which are then no UTF-8.
+READ_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 
 #: The version of the tables. A higher one is refused, a lower one will be migrated.
 FORMAT: Final = 1
@@ -75,7 +78,7 @@ def connect(
         connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute(f"PRAGMA cache_size = {_CACHE}")
-    except sqlite3.Error as exc:
+    except READ_ERRORS as exc:
         connection.close()
         raise damaged(path, f"SQLite says {str(exc)!r}") from exc
     if mode != "wal":
@@ -91,7 +94,7 @@ def check_structure(connection: sqlite3.Connection, path: Path) -> None:
     """
     try:
         findings = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
-    except sqlite3.Error as exc:
+    except READ_ERRORS as exc:
         findings = [str(exc)]
     if findings != ["ok"]:
         raise damaged(path, f"SQLite says {' '.join(' '.join(findings).split())!r}")
@@ -101,7 +104,7 @@ def last_stamp(connection: sqlite3.Connection, path: Path) -> int:
     """Return the last stamp that was kept. Raises :class:`JournalError` if it is missing or damaged."""
     try:
         row = connection.execute("SELECT last_stamp, crc FROM clock").fetchone()
-    except sqlite3.Error as exc:
+    except READ_ERRORS as exc:
         raise damaged(path, f"table clock: SQLite says {str(exc)!r}") from exc
     if row is None or not fits(row):
         raise damaged(path, "table clock, row 1")

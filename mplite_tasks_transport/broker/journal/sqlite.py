@@ -12,7 +12,7 @@ from typing import Final
 from ...errors import JournalError
 from .checkpoint import Checkpointer
 from .codec import DROP_MESSAGES, STATEMENTS, TABLES, Row, Table, damaged, fits
-from .database import check_structure, connect, last_stamp, prepare, store_last_stamp
+from .database import READ_ERRORS, check_structure, connect, last_stamp, prepare, store_last_stamp
 from .filesystem import refuse_network_filesystem
 from .port import DropQueue, Durability, KeepMessage, KeepResult, Record
 from .spans import Spans
@@ -156,7 +156,7 @@ class SQLiteJournal:
                         raise damaged(self.path, f"table {table.name}, row {_key(table, row)}")
                     last = row
                     yield table.record(*row[:-1])
-        except sqlite3.Error as exc:
+        except READ_ERRORS as exc:
             where = "at its beginning" if last is None else f"after row {_key(table, last)}"
             raise damaged(self.path, f"table {table.name}, {where}: SQLite says {str(exc)!r}") from exc
 
