@@ -160,7 +160,7 @@ class LinkPool:
         errors = tuple(connection.recoverable_connection_errors)
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(errors),
-            wait=tenacity.wait_exponential_jitter(initial=0.02, max=1.0, jitter=0.05),
+            wait=tenacity.wait_exponential(multiplier=0.02, max=1.0) + tenacity.wait_random(0, 0.05),
             stop=tenacity.stop_after_delay(self._patience),
             reraise=True,
         )

@@ -21,7 +21,7 @@ Strategy = Callable[[tenacity.RetryCallState], Any]
 
 
 def _default_wait() -> Strategy:
-    return tenacity.wait_exponential_jitter(initial=1, max=60)
+    return tenacity.wait_exponential_jitter(max=60)
 
 
 def _default_retry() -> Strategy:

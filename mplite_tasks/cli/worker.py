@@ -91,3 +91,7 @@ def _failure(failed: Failed) -> None:
     if failed.detail:
         click.echo(failed.detail.rstrip(), err=True)
     click.echo(f"mplite-worker: {failed.text}", err=True)
+
+
+if __name__ == "__main__":
+    main(prog_name="mplite-worker")

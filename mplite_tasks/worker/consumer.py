@@ -113,7 +113,7 @@ class Consumer:
     def _connect(self, keep: int | None = None) -> Session:
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(self._lost),
-            wait=tenacity.wait_exponential_jitter(initial=0.05, max=5.0, jitter=0.2),
+            wait=tenacity.wait_exponential(multiplier=0.05, max=5.0) + tenacity.wait_random(0, 0.2),
             stop=self._stopping_for_too_long,
             before_sleep=self._log_first_failure,
             reraise=True,

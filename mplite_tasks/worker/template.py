@@ -169,9 +169,9 @@ def main(descriptor: int) -> int:
     os.set_inheritable(descriptor, False)
     control = Control(socket.socket(fileno=descriptor))
     notes = control.receive()
-    if not notes or not isinstance(notes[0], Start):
-        return 1
-    start = notes[0]
+    start = notes[0] if notes else None
+    if not isinstance(start, Start) or len(notes) > 1:
+        return Exit.DONE  # told to stop, or left alone, before anything began
     set_up_logging(start.level)
     failed, app = _load(start)
     if app is None:
