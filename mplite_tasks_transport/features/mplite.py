@@ -216,7 +216,8 @@ class MPLiteFeatures:
         unanswered[posted_at] = frame
 
         def answered(reply: Reply) -> None:
-            unanswered.pop(posted_at, None)
+            if unanswered.get(posted_at) is frame:  # and not a second one for the same message
+                del unanswered[posted_at]
             if isinstance(reply, frames.Failed):
                 broker.events.append(reply)
 

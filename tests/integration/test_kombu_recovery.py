@@ -112,7 +112,7 @@ def test_a_loop_that_reconnects_gets_every_message_and_none_twice_though_its_con
     with Connection(broker.url) as direct:
         declared(direct)
         producer = Producer(direct)
-        for number in range(60):
+        for number in range(30):
             producer.publish(number, routing_key="q")
         got: list[int] = []
         connection = Connection(through(proxy, broker))
@@ -122,23 +122,23 @@ def test_a_loop_that_reconnects_gets_every_message_and_none_twice_though_its_con
             # Waits until the broker has the ack: then a cut connection cannot take it back.
             message.channel.queue_declare("q", passive=True)
             got.append(message.decode())
-            if len(got) in (20, 40):
+            if len(got) in (10, 20):
                 proxy.cut()
 
         def consume() -> None:
             queue = Queue("q")(connection.default_channel)
             with Consumer(connection.default_channel, [queue], on_message=receive, prefetch_count=1):
-                while len(got) < 60:
+                while len(got) < 30:
                     connection.drain_events(timeout=10)
 
-        while len(got) < 60:
+        while len(got) < 30:
             try:
                 consume()
             except connection.connection_errors:
                 connection.collect()
                 connection.ensure_connection(max_retries=20, interval_start=0, interval_step=0.05)
         connection.close()
-    assert got == list(range(60))
+    assert got == list(range(30))
 
 
 def test_a_failover_url_is_used_when_the_first_broker_does_not_answer(
