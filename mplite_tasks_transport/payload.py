@@ -42,5 +42,5 @@ def decode_payload(data: bytes) -> Payload:
     """Return the payload that :func:`encode_payload` made. Raises :class:`ProtocolError` for anything else."""
     try:
         return _decoder.decode(data)
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:  # ValueError: not UTF-8
         raise ProtocolError(f"The payload is not [body, properties] in msgpack: {exc}") from exc

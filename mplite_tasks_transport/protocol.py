@@ -122,7 +122,7 @@ def decode_request(body: bytes) -> Request:
     """Return the client's frame in a body. Raises :class:`ProtocolError` for anything that is not one."""
     try:
         frame: Request = _requests.decode(body)
-    except (msgspec.MsgspecError, RecursionError) as exc:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:  # ValueError: not UTF-8
         raise ProtocolError(f"Not a request of protocol {PROTOCOL_MAJOR}.{PROTOCOL_MINOR}: {exc}") from exc
     return frame
 
@@ -131,6 +131,6 @@ def decode_push(body: bytes) -> Push:
     """Return the broker's frame in a body. Raises :class:`ProtocolError` for anything that is not one."""
     try:
         frame: Push = _pushes.decode(body)
-    except (msgspec.MsgspecError, RecursionError) as exc:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:  # ValueError: not UTF-8
         raise ProtocolError(f"Not a frame of protocol {PROTOCOL_MAJOR}.{PROTOCOL_MINOR}: {exc}") from exc
     return frame
