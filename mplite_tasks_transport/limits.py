@@ -11,6 +11,19 @@ from typing import Final
 #: RabbitMQ accepts by default, and small enough that one client cannot take the broker's memory with one frame.
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 
+#: Bytes of a message's payload, or of a result. The frame that delivers it has more fields than the one that brought
+#: it: names of at most 255 bytes each, and numbers.
+MAX_PAYLOAD_BYTES: Final = MAX_FRAME_BYTES - 64 * 1024
+
+#: Microseconds of a delay, a due time or a time to live: 73,000 years. Sums of them fit the journal's 64-bit integers.
+MAX_MICROSECONDS: Final = 2**61
+
+#: Levels of lists and mappings in each other in the arguments of a queue, exchange, binding or consumer.
+MAX_ARGUMENT_DEPTH: Final = 16
+
+#: Characters of the text of an error: some quote what was asked for.
+MAX_ERROR_CHARS: Final = 1000
+
 #: Bytes of one handshake frame. The longest legal HELLO has five short fields; unauthenticated peers get no more.
 MAX_HANDSHAKE_BYTES: Final = 2048
 

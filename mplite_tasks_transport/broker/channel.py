@@ -109,6 +109,8 @@ class Channel:
         siblings = self.by_queue[consumer.queue]
         siblings.remove(consumer)
         consumer.queue.consumers -= 1
+        if consumer.queue.sole is consumer:
+            consumer.queue.sole = None
         if not siblings:
             del self.by_queue[consumer.queue]
             consumer.queue.waiters.pop(self, None)

@@ -29,6 +29,10 @@ class Clock:
         self.last = last
         self.now = now
 
+    def reading(self) -> int:
+        """Return the time now, or the last stamp if the wall clock was set back to before it."""
+        return max(self.now(), self.last)
+
     def stamp(self) -> int:
         """Return a new stamp, later than every stamp before."""
         now = self.now()

@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import frames
 from ..errors import ReplyError
+from ..limits import MAX_ERROR_CHARS
 from .clock import Clock
 from .enquiries import LATER, Enquiries
 from .exchange import Binding
@@ -122,7 +123,7 @@ class Core:
         try:
             value = self._handlers[type(frame)](session, frame)
         except ReplyError as error:
-            session.send(frames.Failed(frame.r, error.reply_code, str(error)))
+            session.send(frames.Failed(frame.r, error.reply_code, str(error)[:MAX_ERROR_CHARS]))
         else:
             if not frame.r or value is LATER:
                 return
@@ -134,9 +135,12 @@ class Core:
         for call in self.services.agenda.due(self.services.clock.now(), TURN_SLICE):
             call()
         self._parking.let_go(self._apply)
-        more = self._matcher.match(TURN_SLICE)
+        due = self.services.agenda.next_due()
+        # Nothing is handed out while a better message may be about to come due.
+        late = due is not None and due <= self.services.clock.now()
+        more = late or self._matcher.match(TURN_SLICE)
         self._holders.write()
-        return more
+        return more or self._parking.may_go
 
     @property
     def is_stirred(self) -> bool:

@@ -10,6 +10,7 @@ from .holders import Holders
 from .queue import Queue
 from .services import Services
 from .session import Session
+from .traffic import check_result
 from .vhost import check_name
 
 __all__ = ["LATER", "Enquiries"]
@@ -48,6 +49,7 @@ class Enquiries:
     # Results
 
     def _store_result(self, session: Session, frame: frames.StoreResult) -> None:
+        check_result(frame.result)
         session.vhost.results.store(frame.result)
 
     def _wait_result(self, session: Session, frame: frames.WaitResult) -> object:

@@ -78,7 +78,11 @@ class DirectExchange(Exchange):
         removed = super().unbind(binding)
         if removed:
             queues = (b.queue for b in self.bindings if b.routing_key == binding.routing_key)
-            self._by_key[binding.routing_key] = dict.fromkeys(queues)
+            remaining = dict.fromkeys(queues)
+            if remaining:
+                self._by_key[binding.routing_key] = remaining
+            else:
+                del self._by_key[binding.routing_key]
         return removed
 
     def route(self, routing_key: str, headers: HeadersOf) -> Iterable[Queue]:
@@ -100,7 +104,7 @@ class TopicExchange(Exchange):
     kind = "topic"
 
     def matches(self, binding: Binding, routing_key: str, headers: HeadersOf) -> bool:
-        return topic_matches(binding.routing_key.split("."), routing_key.split("."))
+        return topic_matches(words_of(binding.routing_key), words_of(routing_key))
 
 
 class HeadersExchange(Exchange):
@@ -108,11 +112,20 @@ class HeadersExchange(Exchange):
 
     kind = "headers"
 
+    def route(self, routing_key: str, headers: HeadersOf) -> Iterable[Queue]:
+        present = headers() if self.bindings else {}
+        return super().route(routing_key, lambda: present)
+
     def matches(self, binding: Binding, routing_key: str, headers: HeadersOf) -> bool:
         wanted = {key: value for key, value in binding.arguments.items() if not key.startswith("x-")}
         present = headers()
         hits = (key in present and (value is None or present[key] == value) for key, value in wanted.items())
         return any(hits) if binding.arguments.get("x-match") == "any" else all(hits)
+
+
+def words_of(key: str) -> list[str]:
+    """Return the words of a routing key; the empty key has none."""
+    return key.split(".") if key else []
 
 
 def topic_matches(pattern: list[str], words: list[str]) -> bool:

@@ -28,6 +28,8 @@ class Holders:
 
     def identify(self, session: Session, identity: str) -> list[int]:
         """Let a session be this consumer; return the stamps of the deliveries that it takes over."""
+        if session.holder is not None and session.holder.identity != identity:
+            self.leave(session)
         holder = self._services.holders.setdefault(identity, Holder(identity, session.process))
         taken = list(holder.absent.values())
         holder.absent.clear()
@@ -54,7 +56,7 @@ class Holders:
         return taken
 
     def leave(self, session: Session) -> None:
-        """A session ended after everything that it held was put back."""
+        """A session is this consumer no more: it ended and what it held was put back, or it has a new name."""
         holder, session.holder = session.holder, None
         if holder is not None:
             self._forget(holder)
@@ -80,8 +82,11 @@ class Holders:
         if not by_stamp:
             return
         for queue in queues:
-            for entry in [entry for entry in queue.shared_index if entry.stamp in by_stamp]:
+            # Among the delayed too: the wall clock may have been set back since the message came due.
+            for entry in [e for e in (*queue.shared_index, *queue.delayed.values()) if e.stamp in by_stamp]:
                 _, payload = queue.remove(entry.id) or (entry, b"")
+                if entry.alarm is not None:
+                    self._services.agenda.cancel(entry.alarm)
                 held = Held(queue, entry, payload, session=None, started=True)
                 queue.held[entry.id] = held
                 self._services.holders[by_stamp[entry.stamp]].absent[entry.stamp] = held

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 from sortedcontainers import SortedList
 
+from .agenda import Appointment
+
 __all__ = ["Entry", "PriorityIndex", "SortKey"]
 
 #: Smaller runs first: negated priority, then arrival, then the id (two delayed messages may come due together).
@@ -26,9 +28,11 @@ class Entry:
         redelivered: whether it may have been handed out before.
         exchange, routing_key: how it was published.
         kept: whether the journal has it.
+        alarm: what the agenda has for it: that it comes due, or that it expires.
     """
 
     __slots__ = (
+        "alarm",
         "deliveries",
         "due",
         "exchange",
@@ -65,6 +69,7 @@ class Entry:
         self.exchange = exchange
         self.routing_key = routing_key
         self.kept = kept
+        self.alarm: Appointment | None = None
 
     @property
     def key(self) -> SortKey:

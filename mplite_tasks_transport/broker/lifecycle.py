@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ProtocolError
 from ..frames import Publish
+from ..limits import MAX_MICROSECONDS, MAX_PAYLOAD_BYTES
 from ..payload import Payload, decode_payload, encode_payload
 from .channel import Held
 from .index import Entry
@@ -46,7 +47,7 @@ class Lifecycle:
             routed = True
             if again and queue.has(frame.id):
                 self._arrive(queue, frame, f"{frame.id}~{self._services.clock.stamp()}")
-            elif again or not queue.knows(frame.id):
+            elif again or not queue.knows(frame.id, self._services.clock.reading()):
                 self._arrive(queue, frame, frame.id)
         return routed
 
@@ -88,22 +89,23 @@ class Lifecycle:
     def _enter(self, queue: Queue, entry: Entry, payload: bytes) -> None:
         if entry.due > self._services.clock.now():
             queue.put_off(entry, payload)
-            self._services.agenda.add(entry.due, self._come_due, queue, entry)
+            entry.alarm = self._services.agenda.add(entry.due, self._come_due, queue, entry)
         else:
             queue.put(entry, payload)
-            self._services.stirred[queue] = None
-        if entry.expires:
-            self._services.agenda.add(entry.expires, self._expire, queue, entry)
+            self._ready(queue, entry)
+
+    def _ready(self, queue: Queue, entry: Entry) -> None:
+        """A message waits now, until somebody takes it or it expires."""
+        self._services.stirred[queue] = None
+        if entry.expires and (entry.alarm is None or entry.alarm.call is None):
+            entry.alarm = self._services.agenda.add(entry.expires, self._expire, queue, entry)
 
     def _come_due(self, queue: Queue, entry: Entry) -> None:
         if queue.delayed.get(entry.id) is not entry:
-            return  # cancelled, purged, or changed since
-        if entry.due > self._services.clock.now():
-            self._services.agenda.add(entry.due, self._come_due, queue, entry)
             return
         del queue.delayed[entry.id]
         queue.shared_index.add(entry)
-        self._services.stirred[queue] = None
+        self._ready(queue, entry)
 
     # Delivery
 
@@ -141,7 +143,9 @@ class Lifecycle:
 
     def leave(self, queue: Queue, entry: Entry, payload: bytes) -> None:
         """A message that is in none of the queue's places any more is gone for good."""
-        queue.recent.add(entry.id, self._services.clock.last)
+        queue.recent.add(entry.id, self._services.clock.reading())
+        if entry.alarm is not None:
+            self._services.agenda.cancel(entry.alarm)
         self._services.memory.remove(payload)
         if entry.kept:
             self._services.records.append(DropMessage(entry.stamp))
@@ -169,9 +173,7 @@ class Lifecycle:
                 return
             self._keep(queue, entry, payload)
         queue.put(entry, payload)
-        self._services.stirred[queue] = None
-        if entry.expires:
-            self._services.agenda.add(entry.expires, self._expire, queue, entry)
+        self._ready(queue, entry)
 
     def reject(self, held: Held) -> None:
         """The message is refused: to the queue's dead letters if it has any, else dropped."""
@@ -198,13 +200,10 @@ class Lifecycle:
 
     def _expire(self, queue: Queue, entry: Entry) -> None:
         if queue.find(entry.id) is not entry:
-            return
-        if entry.expires > self._services.clock.now():
-            self._services.agenda.add(entry.expires, self._expire, queue, entry)
-            return
-        payload = queue.remove(entry.id)
-        if payload is not None:
-            self._bury(queue, entry, payload[1], "expired")
+            return  # a consumer has it; if it comes back, it expires then
+        removed = queue.remove(entry.id)
+        if removed is not None:
+            self._bury(queue, *removed, "expired")
 
     def _bury(self, queue: Queue, entry: Entry, payload: bytes, reason: str) -> None:
         """Publish the message to where the queue's dead letters go, with its history, and let it leave."""
@@ -239,7 +238,7 @@ class Lifecycle:
 def _queue_ttl(queue: Queue) -> int:
     """Return the queue's time to live for messages in microseconds; 0 for none."""
     ttl = queue.arguments.get("x-message-ttl")
-    return ttl * _MICROSECONDS_PER_MS if isinstance(ttl, int) and ttl > 0 else 0
+    return min(ttl * _MICROSECONDS_PER_MS, MAX_MICROSECONDS) if isinstance(ttl, int) and ttl > 0 else 0
 
 
 def headers_of(payload: bytes) -> Mapping[str, Any]:
@@ -255,7 +254,7 @@ def with_death(data: bytes, queue: Queue, entry: Entry, reason: str) -> bytes:
     """Return a payload whose header ``x-death`` tells, newest first, where and why the message died.
 
     The fields are those of RabbitMQ's dead letters: queue, reason, exchange, routing-keys, count. A payload that cannot
-    be read is kept as it is.
+    be read, or would become too large, is kept as it is.
     """
     try:
         payload = decode_payload(data)
@@ -265,16 +264,18 @@ def with_death(data: bytes, queue: Queue, entry: Entry, reason: str) -> bytes:
     earlier = headers.get("x-death")
     history = [death for death in earlier if isinstance(death, dict)] if isinstance(earlier, list) else []
     same = [d for d in history if d.get("queue") == queue.name and d.get("reason") == reason]
+    earlier_count = same[0].get("count") if same else 0
     death = {
         "queue": queue.name,
         "reason": reason,
         "exchange": entry.exchange,
         "routing-keys": [entry.routing_key],
-        "count": 1 + (same[0].get("count", 0) if same else 0),
+        "count": 1 + (earlier_count if isinstance(earlier_count, int) else 0),
         "deliveries": entry.deliveries,
     }
     headers["x-death"] = [death, *(d for d in history if d not in same)]
     headers.setdefault("x-first-death-queue", queue.name)
     headers.setdefault("x-first-death-reason", reason)
     properties = {key: value for key, value in payload.properties.items() if key != "expiration"}
-    return encode_payload(Payload(payload.body, {**properties, "headers": headers}))
+    told = encode_payload(Payload(payload.body, {**properties, "headers": headers}))
+    return told if len(told) <= MAX_PAYLOAD_BYTES else data

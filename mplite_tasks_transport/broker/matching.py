@@ -62,13 +62,12 @@ class Matcher:
             return
         consumer = channel.next_consumer(queue)
         self._deliver(consumer, *taken)
-        if channel.session.writable and channel.has_credit:
-            for line in (other.waiters for other in channel.by_queue):  # to the end of every line that it stands in
-                if channel in line:
-                    del line[channel]
-                    line[channel] = None
-        else:
+        if not (channel.session.writable and channel.has_credit):
             self.update(channel)
+        for line in (other.waiters for other in channel.by_queue):  # to the end of every line that it still stands in
+            if channel in line:
+                del line[channel]
+                line[channel] = None
 
     def _deliver(self, consumer: Consumer, entry: Entry, payload: bytes) -> None:
         channel = consumer.channel

@@ -31,6 +31,11 @@ class Parking:
         """Whether a publish that comes now has to wait, also so as not to overtake others."""
         return self._services.memory.blocked or bool(self._waiting)
 
+    @property
+    def may_go(self) -> bool:
+        """Whether publishes wait that have room now."""
+        return bool(self._waiting) and not self._services.memory.blocked
+
     def park(self, session: Session, frame: Publish) -> None:
         """Keep a publish for later."""
         if not session.parked_bytes:

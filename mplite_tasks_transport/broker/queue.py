@@ -8,7 +8,7 @@ from .index import Entry, PriorityIndex
 from .recent import RecentIds
 
 if TYPE_CHECKING:
-    from .channel import Channel, Held
+    from .channel import Channel, Consumer, Held
     from .session import Session
     from .vhost import VHost
 
@@ -49,6 +49,7 @@ class Queue:
         waiters: channels with credit and a consumer here, in the order in which they began to wait.
         deleted: it is in its vhost no more; what is still held of it will not come back.
         consumers: how many consumers it has.
+        sole: the consumer that is exclusive here, if there is one.
         lock: held while a message is taken out; while a connection holds it, nothing is matched.
     """
 
@@ -66,6 +67,7 @@ class Queue:
         "recent",
         "shared_index",
         "shared_queue",
+        "sole",
         "vhost",
         "waiters",
     )
@@ -94,6 +96,7 @@ class Queue:
         self.lock = Lock()
         self.waiters: dict[Channel, None] = {}
         self.consumers = 0
+        self.sole: Consumer | None = None
         self.deleted = False
 
     def __repr__(self) -> str:
@@ -104,9 +107,9 @@ class Queue:
         """Whether the queue is in the journal."""
         return self.number != 0
 
-    def knows(self, id: str) -> bool:
+    def knows(self, id: str, now: int) -> bool:
         """Return whether the queue holds a message of this id, or held it lately."""
-        return self.has(id) or id in self.recent
+        return self.has(id) or self.recent.has(id, now)
 
     def has(self, id: str) -> bool:
         """Return whether a message of this id is in the queue: waiting, delayed or held."""

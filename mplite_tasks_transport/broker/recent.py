@@ -8,7 +8,7 @@ __all__ = ["RecentIds"]
 
 
 class RecentIds:
-    """Remembers ids for at least ``seconds``, unless more than ``most`` come within that time.
+    """Remembers ids for at least ``seconds`` and at most twice that, unless more than ``most`` come within that time.
 
     Two generations: when the younger is old enough or full, it becomes the older one and the older one is forgotten.
     That needs no timer and no time for each id.
@@ -24,11 +24,20 @@ class RecentIds:
         self._older: set[str] = set()
 
     def add(self, id: str, now: int) -> None:
-        """Remember an id. ``now`` is in microseconds and never goes back."""
-        if now - self._born > self._span or len(self._younger) >= self._most:
-            self._older, self._younger = self._younger, set()
-            self._born = now
+        """Remember an id. ``now`` is in microseconds; when it goes back, ids are remembered longer."""
+        self._age(now)
+        if len(self._younger) >= self._most:
+            self._older, self._younger, self._born = self._younger, set(), now
         self._younger.add(id)
 
-    def __contains__(self, id: str) -> bool:
+    def has(self, id: str, now: int) -> bool:
+        """Return whether an id is remembered. An id that is used again later is not taken for a repetition."""
+        self._age(now)
         return id in self._younger or id in self._older
+
+    def _age(self, now: int) -> None:
+        age = now - self._born
+        if age > 2 * self._span:
+            self._older, self._younger, self._born = set(), set(), now
+        elif age > self._span:
+            self._older, self._younger, self._born = self._younger, set(), self._born + self._span

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..frames import Ok, ResultRecord
+from .agenda import Appointment
 from .journal.port import DropResult, KeepResult
 from .services import Services
 from .session import Session
@@ -20,7 +21,7 @@ class Results:
     def __init__(self, vhost: str, services: Services) -> None:
         self._vhost = vhost
         self._services = services
-        self._kept: dict[str, KeepResult] = {}
+        self._kept: dict[str, tuple[KeepResult, Appointment]] = {}
         self._waiting: dict[str, list[tuple[Session, int]]] = {}
 
     def __len__(self) -> int:
@@ -39,17 +40,18 @@ class Results:
 
     def restore(self, kept: KeepResult) -> None:
         """Take back what the journal has."""
-        self._count(self._kept.get(kept.id), kept)
-        self._kept[kept.id] = kept
-        self._services.agenda.add(kept.expires, self._expire, kept)
+        self._drop(kept.id)
+        self._services.memory.add(kept.value)
+        self._kept[kept.id] = kept, self._services.agenda.add(kept.expires, self.forget, kept.id)
 
     def get(self, id: str) -> KeepResult | None:
         """Return what is kept for a task."""
-        return self._kept.get(id)
+        found = self._kept.get(id)
+        return None if found is None else found[0]
 
     def wait(self, session: Session, request: int, id: str) -> None:
         """Answer a request with the final result of a task: now, or as soon as it is there."""
-        kept = self._kept.get(id)
+        kept = self.get(id)
         if kept is not None and kept.final:
             self._answer(session, request, kept)
             return
@@ -69,22 +71,19 @@ class Results:
 
     def forget(self, id: str) -> bool:
         """Drop a result. Returns whether there was one."""
-        kept = self._kept.pop(id, None)
-        if kept is None:
+        dropped = self._drop(id)
+        if dropped:
+            self._services.records.append(DropResult(self._vhost, id))
+        return dropped
+
+    def _drop(self, id: str) -> bool:
+        found = self._kept.pop(id, None)
+        if found is None:
             return False
-        self._count(kept, None)
-        self._services.records.append(DropResult(self._vhost, id))
+        kept, alarm = found
+        self._services.memory.remove(kept.value)
+        self._services.agenda.cancel(alarm)
         return True
-
-    def _expire(self, kept: KeepResult) -> None:
-        if self._kept.get(kept.id) is kept:
-            self.forget(kept.id)
-
-    def _count(self, old: KeepResult | None, new: KeepResult | None) -> None:
-        if old is not None:
-            self._services.memory.remove(old.value)
-        if new is not None:
-            self._services.memory.add(new.value)
 
     def _answer(self, session: Session, request: int, kept: KeepResult) -> None:
         session.send(Ok(request, [kept.state, kept.value]), len(kept.value) + 32)

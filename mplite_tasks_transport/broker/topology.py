@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import frames
-from ..errors import BrokerBusy, ChannelNotOpen, PreconditionFailed
+from ..errors import AccessRefused, BrokerBusy, ChannelNotOpen, PreconditionFailed
 from ..limits import MAX_CHANNELS
 from .channel import Channel, Consumer
 from .lifecycle import Lifecycle
@@ -14,6 +14,7 @@ from .matching import Matcher
 from .queue import Queue
 from .services import Services
 from .session import Session
+from .vhost import check_name
 
 __all__ = ["Topology", "open_channel_of"]
 
@@ -154,8 +155,9 @@ class Topology:
         queue = session.vhost.queue(frame.queue, session)
         if frame.tag in channel.consumers:
             raise PreconditionFailed(f"Consumer tag {frame.tag!r} is in use on channel {frame.channel}.")
-        if frame.exclusive and queue.consumers:
-            raise PreconditionFailed(f"Queue {queue.name!r} has consumers; an exclusive one cannot be added.")
+        if queue.consumers and (frame.exclusive or queue.sole is not None):
+            raise AccessRefused(f"Queue {queue.name!r} has consumers, and an exclusive one must be the only one.")
+        check_name("consumer", frame.tag)
         consumer = Consumer(
             channel,
             frame.tag,
@@ -164,6 +166,8 @@ class Topology:
             starts_on_delivery=bool(frame.arguments.get("x-starts-on-delivery")),
         )
         channel.add_consumer(consumer)
+        if frame.exclusive:
+            queue.sole = consumer
         self._matcher.update(channel)
         return frame.tag
 

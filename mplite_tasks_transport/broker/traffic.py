@@ -8,16 +8,17 @@ from typing import Any
 import msgspec
 
 from .. import frames
-from ..errors import Code, NoRoute, PreconditionFailed, StaleDelivery
-from ..limits import MAX_ID_CHARS, MAX_PRIORITY, MIN_PRIORITY
+from ..errors import Code, ContentTooLarge, NoRoute, PreconditionFailed, StaleDelivery
+from ..limits import MAX_ID_CHARS, MAX_MICROSECONDS, MAX_PAYLOAD_BYTES, MAX_PRIORITY, MIN_PRIORITY
 from .channel import Channel, Held
-from .lifecycle import Lifecycle
+from .lifecycle import Lifecycle, headers_of
 from .matching import Matcher
 from .services import Services
 from .session import Session
 from .topology import open_channel_of
+from .vhost import check_name
 
-__all__ = ["RESUMED_CHANNEL", "Traffic"]
+__all__ = ["RESUMED_CHANNEL", "Traffic", "check_result"]
 
 #: The channel number under which deliveries of an earlier connection are settled, by their stamps.
 RESUMED_CHANNEL = 0
@@ -53,7 +54,7 @@ class Traffic:
         check_publish(frame)
         routed = self._lifecycle.publish(session.vhost, frame)
         if not routed and frame.mandatory:
-            text = f"No queue is bound to exchange {frame.exchange!r} for routing key {frame.routing_key!r}."
+            text = no_route_text(frame)
             if frame.r:
                 raise NoRoute(text)
             session.send(frames.Returned(frame.exchange, frame.routing_key, Code.NO_ROUTE, text, frame.payload))
@@ -89,15 +90,23 @@ class Traffic:
 
     def _settle(self, session: Session, frame: frames.Settle) -> None:
         for follow_up in frame.publish:
-            check_publish(follow_up)
-            if follow_up.exchange:
-                session.vhost.exchange(follow_up.exchange)
+            self._check_follow_up(session, follow_up)
+        if frame.result is not None:
+            check_result(frame.result)
         (held,) = self._settled(session, frame.channel, frame.delivery, False, frame.credit)
         self._lifecycle.done(held)
         if frame.result is not None:
             session.vhost.results.store(frame.result)
         for follow_up in frame.publish:
             self._lifecycle.publish(session.vhost, follow_up, again=True)
+
+    @staticmethod
+    def _check_follow_up(session: Session, frame: frames.Publish) -> None:
+        """Raise what a publish would, before anything is done."""
+        check_publish(frame)
+        queues = session.vhost.route(frame.exchange, frame.routing_key, lambda: headers_of(frame.payload))
+        if frame.mandatory and not queues:
+            raise NoRoute(no_route_text(frame))
 
     def _settled(self, session: Session, number: int, delivery: int, multiple: bool, credit: bool) -> list[Held]:
         """Take what is settled out of its channel, and return its credit."""
@@ -186,8 +195,35 @@ def check_publish(frame: frames.Publish) -> None:
     check_priority(frame.priority)
     if not 0 < len(frame.id) <= MAX_ID_CHARS:
         raise PreconditionFailed(f"A message id has 1 to {MAX_ID_CHARS} characters, not {len(frame.id)}.")
-    if min(frame.delay, frame.due, frame.ttl) < 0:
-        raise PreconditionFailed("A delay, a due time and a time to live are 0 (none) or more.")
+    if min(frame.delay, frame.due, frame.ttl) < 0 or max(frame.delay, frame.due, frame.ttl) > MAX_MICROSECONDS:
+        raise PreconditionFailed(
+            f"A delay, a due time and a time to live are 0 (none) to {MAX_MICROSECONDS} microseconds, "
+            f"not {frame.delay}, {frame.due} and {frame.ttl}."
+        )
+    check_name("routing key", frame.routing_key)
+    check_size("message", frame.payload)
+
+
+def check_result(record: frames.ResultRecord) -> None:
+    """Raise a :class:`~mplite_tasks_transport.errors.ReplyError` if a result is beyond its limits."""
+    if not 0 < len(record.id) <= MAX_ID_CHARS or len(record.state) > MAX_ID_CHARS:
+        raise PreconditionFailed(f"The id of a result has 1 to {MAX_ID_CHARS} characters, its state no more.")
+    if not 0 < record.ttl <= MAX_MICROSECONDS:
+        raise PreconditionFailed(f"A result is kept for 1 to {MAX_MICROSECONDS} microseconds, not {record.ttl}.")
+    check_size("result", record.value)
+
+
+def check_size(what: str, data: bytes) -> None:
+    """Raise :class:`ContentTooLarge` if something could be taken but not be handed out again in one frame."""
+    if len(data) > MAX_PAYLOAD_BYTES:
+        raise ContentTooLarge(
+            f"A {what} of {len(data)} bytes exceeds the limit of {MAX_PAYLOAD_BYTES}; send large content by reference."
+        )
+
+
+def no_route_text(frame: frames.Publish) -> str:
+    """Return what is said of a mandatory message that no queue takes."""
+    return f"No queue is bound to exchange {frame.exchange!r} for routing key {frame.routing_key!r}."
 
 
 def check_priority(priority: int) -> None:

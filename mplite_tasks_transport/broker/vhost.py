@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import NotFound, PreconditionFailed, ResourceLocked
-from ..limits import MAX_NAME_BYTES
+from ..limits import MAX_ARGUMENT_DEPTH, MAX_NAME_BYTES
 from .exchange import EXCHANGE_TYPES, Binding, Exchange, HeadersOf
 from .journal.port import DropBinding, DropExchange, DropQueue, KeepBinding, KeepExchange, KeepQueue
 from .queue import Lock, Queue
@@ -68,6 +68,7 @@ class VHost:
             check_equivalent(known, durable, exclusive, auto_delete, arguments)
             return known
         check_name("queue", name)
+        check_arguments("queue", arguments)
         queue = Queue(
             self,
             name or f"amq.gen-{uuid.uuid4().hex}",
@@ -127,6 +128,7 @@ class VHost:
             types = ", ".join(EXCHANGE_TYPES)
             raise PreconditionFailed(f"Exchange {name!r}: there is no exchange type {kind!r}; there are {types}.")
         check_name("exchange", name)
+        check_arguments("exchange", arguments)
         if not name or name.startswith("amq."):
             raise PreconditionFailed(f"Exchange {name!r}: the empty name and names with 'amq.' belong to the broker.")
         self.restore_exchange(KeepExchange(self.name, name, kind, auto_delete, arguments), durable=durable)
@@ -158,6 +160,7 @@ class VHost:
     def bind(self, queue: Queue, exchange: str, routing_key: str, arguments: dict[str, Any]) -> None:
         """Bind a queue to an exchange; a repetition changes nothing."""
         check_name("routing key", routing_key)
+        check_arguments("binding", arguments)
         source = self.exchange(exchange)
         if source.bind(Binding(queue, routing_key, arguments)) and source.durable and queue.durable:
             record = KeepBinding(self.name, exchange, queue.number, routing_key, arguments)
@@ -218,9 +221,21 @@ def check_equivalent(
             )
 
 
+def check_arguments(what: str, arguments: dict[str, Any]) -> None:
+    """Raise :class:`PreconditionFailed` for arguments that the journal could not keep and give back."""
+    level: list[Any] = [arguments]
+    for _ in range(MAX_ARGUMENT_DEPTH):
+        inner = [v for each in level for v in (each.values() if isinstance(each, dict) else each)]
+        level = [value for value in inner if isinstance(value, dict | list | tuple)]
+        if any(isinstance(each, dict) and not all(isinstance(key, str) for key in each) for each in level):
+            raise PreconditionFailed(f"The keys in the arguments of a {what} are strings.")
+    if level:
+        raise PreconditionFailed(f"The arguments of a {what} are nested deeper than {MAX_ARGUMENT_DEPTH} levels.")
+
+
 def check_name(what: str, name: str) -> None:
     """Raise :class:`PreconditionFailed` if a name is longer than AMQP's short string."""
-    if len(name.encode()) > MAX_NAME_BYTES:
+    if len(name) * 4 > MAX_NAME_BYTES and len(name.encode()) > MAX_NAME_BYTES:  # no character has more than 4 bytes
         raise PreconditionFailed(
             f"The name of a {what} may have {MAX_NAME_BYTES} bytes; {name[:40]!r}… has {len(name.encode())}."
         )
