@@ -66,16 +66,23 @@ class ProcessWatch:
         self._loop = loop
         self._ended = ended
         self._fd: int | None = None
+        self._gone = False
         if pid <= 0 or not hasattr(os, "pidfd_open"):
             return
         try:
             self._fd = os.pidfd_open(pid)
         except ProcessLookupError:
+            self._gone = True
             loop.call_soon(ended)
         except OSError:
             return  # no pidfd here, or no descriptor left: the connection's end will tell
         else:
             loop.add_reader(self._fd, self._fire)
+
+    @property
+    def watching(self) -> bool:
+        """Whether the end of the process will be noticed."""
+        return self._fd is not None or self._gone
 
     def _fire(self) -> None:
         self.close()

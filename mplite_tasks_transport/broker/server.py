@@ -108,6 +108,8 @@ class Server:
 
     async def start(self) -> list[tuple[str, int]]:
         """Read the journal, then listen. Returns the TCP addresses."""
+        if self._config.tcp and not self.key:
+            raise ValueError("A broker on TCP needs a key: without one it would let everybody in.")
         self._journal.on_durable = self._on_durable
         self._journal.on_failure = self._on_failure
         self._core.services.clock.last = self._journal.last_stamp()
@@ -138,12 +140,11 @@ class Server:
 
     def _await_return(self, holder: Holder) -> None:
         """Keep what a consumer of an earlier broker works on until it comes back, or never can."""
-        if not holder.process.pid:
-            self.loop.call_later(RESUME_SECONDS, self._give_up, holder)
-        elif is_alive(holder.process):
-            ProcessWatch(self.loop, holder.process.pid, lambda: self._give_up(holder))
-        else:
+        pid = holder.process.pid
+        if pid and not is_alive(holder.process):
             self._core.give_up(holder)
+        elif not pid or not ProcessWatch(self.loop, pid, lambda: self._give_up(holder)).watching:
+            self.loop.call_later(RESUME_SECONDS, self._give_up, holder)
 
     def _give_up(self, holder: Holder) -> None:
         self._core.give_up(holder)
@@ -237,6 +238,13 @@ class Server:
         self._turn_scheduled = False
         if self._stopping:
             return
+        try:
+            self._take_turn()
+        except Exception:
+            log.critical("The broker ends: a turn failed, and nothing of it is kept.", exc_info=True)
+            self.stop(1)
+
+    def _take_turn(self) -> None:
         inbox, self._inbox = self._inbox, []
         for connection, body in inbox:
             self._apply(connection, body)
@@ -265,6 +273,13 @@ class Server:
             self._core.apply(session, decode_request(body))
         except ProtocolError as error:
             connection.refuse(error)
+        except Exception:
+            # One client's request must not end the work of the others. It may have been done in part: the client is
+            # not answered and asks again over a new connection.
+            log.exception("Closed a connection: its request failed in a way that was not foreseen.")
+            connection.say_goodbye(Code.INTERNAL_ERROR, "The broker failed at a request; its log says how.")
+        if session.parked_bytes:
+            connection.update_reading()
 
     def _post(self) -> None:
         """Let what the turn has to say go out when the turn is durable."""
@@ -272,8 +287,12 @@ class Server:
         for session in self._core.take_talking():
             connection = self._by_session.get(session)
             frames, session.out = session.out, []
-            if connection is not None:
+            if connection is None:
+                continue
+            try:
                 letters.append((connection, b"".join(map(encode_push, frames))))
+            except ProtocolError as error:
+                connection.refuse(error)
         if letters:
             self._outbox.append((self._appended, letters))
         self._deliver_post()
