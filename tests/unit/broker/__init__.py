@@ -1,0 +1,1 @@
+"""Tests of the broker core: no sockets, no files, a clock that the tests set."""
