@@ -40,7 +40,7 @@ Event: TypeAlias = Deliver | Returned | ConsumerCancelled | Failed
 
 Reply: TypeAlias = Ok | Failed
 
-#: Bytes of one read: as much as a burst of deliveries has, and little enough to be reserved for each read.
+#: Bytes of one read: as much as a burst of deliveries has, and little enough to be reserved for each connection.
 READ_BYTES: Final = 256 * 1024
 
 #: Bytes that :meth:`BrokerClient.call_many` hands to the system at once.
@@ -75,6 +75,8 @@ class BrokerClient:
         self._sock: socket.socket | None = line.sock
         self._pid = os.getpid()
         self._reader = line.reader
+        # Reserved once: the system would map and unmap that much for each read.
+        self._space = memoryview(bytearray(READ_BYTES))
         self._handlers: dict[int, Callable[[Reply], None]] = {}
         self._last_request = 0
         self._farewell = ""
@@ -298,8 +300,8 @@ class BrokerClient:
     def _receive(self, sock: socket.socket) -> None:
         """Take what there is to read, without waiting."""
         try:
-            data = sock.recv(READ_BYTES, socket.MSG_DONTWAIT)
-            for body in self._reader.feed(data):
+            size = sock.recv_into(self._space, 0, socket.MSG_DONTWAIT)
+            for body in self._reader.feed(self._space[:size]):
                 self._take(decode_push(body))
         except BlockingIOError:
             return
@@ -311,7 +313,7 @@ class BrokerClient:
             # A signal handler raised: a frame may have been read and not been understood.
             self._drop(f"{type(exc).__name__} was raised while it was being read")
             raise
-        if not data:
+        if not size:
             raise self._lose("the broker closed it")
 
     def _take(self, frame: Push) -> None:
