@@ -1,0 +1,191 @@
+"""A place to kill in: a local broker, workers and producers of the app ``tests.acceptance.apps.chaos``, and the record.
+
+Nothing here sleeps to give something time; what nobody announces is looked for until a deadline.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mplite_tasks_transport import BrokerClient, BrokerURL, frames, local
+
+from .brokers import listener_pid
+from .checker import assert_clean
+from .chronicle import Follower, History, Kill, Remains, microseconds, read_calls, read_runs
+from .workers import ROOT, WorkerProcess, wait_until
+
+__all__ = ["APP", "LOG_VARIABLE", "Arena", "broker_status"]
+
+APP = "tests.acceptance.apps.chaos"
+LOG_VARIABLE = "CHAOS_LOG"
+
+#: Seconds within which anything that is waited for has to happen, on a machine that has other things to do.
+PATIENCE = 60.0
+
+QUEUES = ("chaos", "chaos.dead")
+
+
+class Arena:
+    """Processes under load, and what is written down of them.
+
+    Parameters:
+        directory: for the records.
+        home: of the local broker.
+        seed: of everything that is random; printed, so that a failure can be repeated.
+        consumers: of each worker.
+    """
+
+    def __init__(self, directory: Path, home: Path, *, seed: int, consumers: int) -> None:
+        print(f"seed {seed}")
+        self.home = home
+        self.random = random.Random(seed)
+        self.consumers = consumers
+        self.kills: list[Kill] = []
+        self.workers: list[WorkerProcess] = []
+        self._directory = directory
+        self._producers: list[subprocess.Popen[bytes]] = []
+        self._follower = Follower(directory / "runs")
+        self._running: dict[tuple[str, str], int] = {}
+        self._ended: list[tuple[int, int]] = []
+        self._last_kill = 0
+        self._env = {**os.environ, LOG_VARIABLE: str(directory), "PYTHONUNBUFFERED": "1"}
+
+    # Processes
+
+    def start_producers(self, *names: str, window: int = 150) -> None:
+        """Start one producer for each name."""
+        for name in names:
+            command = [sys.executable, "-m", "tests.support.producer", name, str(self.random.random())[2:], str(window)]
+            self._producers.append(subprocess.Popen(command, cwd=ROOT, env=self._env))
+
+    def start_worker(self) -> WorkerProcess:
+        """Start a worker; it is ready when its consumers run jobs (:meth:`wait_for_runs`)."""
+        worker = WorkerProcess(APP, ("-c", str(self.consumers), "-l", "warning"), ROOT, self._env)
+        self.workers.append(worker)
+        wait_until(lambda: len(worker.consumers) == self.consumers, "the worker has its consumers", PATIENCE)
+        return worker
+
+    def broker_pid(self) -> int:
+        """Return the broker that listens now."""
+        info = local.read_info(self.home)
+        pid = None if info is None else listener_pid(info.socket)
+        assert pid is not None, "there is no broker"
+        return pid
+
+    # Events
+
+    def wait_for_runs(self, consumers: Callable[[], list[int]]) -> None:
+        """Wait until each consumer, of those that there are at the time, has done a job that it got after the last kill.
+
+        There have to be as many consumers as a worker has.
+        """
+
+        def all_ran() -> bool:
+            self._read()
+            ran = {pid for pid, delivered_at in self._ended if delivered_at > self._last_kill}
+            return len(ran.intersection(consumers())) >= self.consumers
+
+        wait_until(all_ran, f"each of {self.consumers} consumers has done another job", PATIENCE)
+
+    def kill(self, what: str, pid: int, affected: list[int], recovered: Callable[[], None]) -> None:
+        """Kill a process with SIGKILL, wait until all is well again, and write that down."""
+        handle = os.pidfd_open(pid)
+        ended = select.poll()
+        ended.register(handle, select.POLLIN)
+        at = microseconds()
+        os.kill(pid, signal.SIGKILL)
+        ended.poll()
+        os.close(handle)
+        self._last_kill = microseconds()
+        recovered()
+        self.kills.append(Kill(what, pid, at, microseconds(), tuple(affected)))
+
+    def _read(self) -> None:
+        for kind, id, pid, *rest in self._follower.lines():
+            if kind == "start":
+                self._running[id, pid] = int(rest[-1])
+            else:
+                self._ended.append((int(pid), self._running.pop((id, pid))))
+
+    # The end
+
+    def finish(self) -> History:
+        """Let the producers end, the jobs be done and the workers stop; then return the history."""
+        for producer in self._producers:
+            producer.terminate()
+        assert [producer.wait(PATIENCE) for producer in self._producers] == [0] * len(self._producers)
+        return self.history(self.drain())
+
+    def drain(self) -> list[str]:
+        """Wait until the broker has no job left, and stop the workers. Returns the ids of all jobs that were sent."""
+        wait_until(lambda: not sum(_messages().values()), "every job is done", PATIENCE)
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.send(signal.SIGTERM)
+                assert worker.wait() == 0, worker.output
+        return list(read_calls(self._directory.glob("calls-*")))
+
+    def history(self, ids: list[str]) -> History:
+        """Return what was written down, and what the broker has now."""
+        calls = read_calls(self._directory.glob("calls-*"))
+        runs = read_runs(self._directory / "runs")
+        with BrokerClient.connect(BrokerURL.parse("mplite://")) as client:
+            answers = client.call_many(frames.GetResult(0, id) for id in ids)
+            count = client.call(frames.Status(0))["results"]
+        states = {id: str(answer[0]) for id, answer in zip(ids, answers, strict=True) if answer is not None}
+        return History(calls, runs, tuple(self.kills), Remains(_messages(), states, count))
+
+    def clean_up(self) -> None:
+        """End every process."""
+        for producer in self._producers:
+            producer.kill()
+            producer.wait()
+        for worker in self.workers:
+            worker.clean_up()
+            if worker.output:
+                print(worker.output[-4000:])
+
+
+def broker_status() -> dict[str, object]:
+    """Return what the local broker says of itself."""
+    with BrokerClient.connect(BrokerURL.parse("mplite://")) as client:
+        status: dict[str, object] = client.call(frames.Status(0))
+        return status
+
+
+def _messages() -> dict[str, int]:
+    queues = broker_status()["queues"]
+    assert isinstance(queues, dict)
+    return {name: counts["waiting"] + counts["delayed"] + counts["held"] for name, counts in queues.items()}
+
+
+def report(history: History, began: float) -> str:
+    """Return the figures of a test in one line."""
+    runs, jobs = len(history.runs), len({run.id for run in history.runs})
+    seconds = time.monotonic() - began
+    return f"{len(history.kills)} kills, {jobs} jobs, {runs - jobs} run again, {seconds:.1f} s"
+
+
+@contextmanager
+def arena(directory: Path, home: Path, *, seed: int, consumers: int = 3, producers: bool = True) -> Iterator[Arena]:
+    """Run an arena around a block, and check the history at its end."""
+    began = time.monotonic()
+    place = Arena(directory, home, seed=seed, consumers=consumers)
+    try:
+        if producers:
+            place.start_producers("a", "b")
+        yield place
+        history = place.finish()
+        print(report(history, began))
+        assert_clean(history)
+    finally:
+        place.clean_up()
