@@ -107,13 +107,17 @@ class BrokerProcess:
 
     def stop(self) -> int:
         """End it as an administrator would (SIGTERM). Returns its exit status."""
+        self._running().terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until it ends. Returns its exit status."""
         process = self._running()
-        process.terminate()
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise AssertionError(f"The broker did not end on SIGTERM: {self.errors}") from None
+            raise AssertionError(f"The broker did not end: {self.errors}") from None
         finally:
             status = self._reap(process)
         return status
