@@ -132,8 +132,14 @@ class Connection:
             return
 
     def on_tick(self) -> None:
-        """Handle what is in memory."""
-        while self.broker.events:
+        """Handle what is in memory.
+
+        A loss that a call has noticed is raised here as well: its caller may only have logged it, as Celery does with
+        a failed ack, and the descriptor that would tell the loop is closed.
+        """
+        if not self.broker.connected:
+            self.unwatch()
+        while self.broker.events or not self.broker.connected:
             self.drain_events(timeout=0)
 
     def _handle(self, event: Any) -> None:

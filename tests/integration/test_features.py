@@ -140,6 +140,19 @@ def test_settling_acks_keeps_the_outcome_and_publishes_in_one_step(
     assert got[1].body == b"second"
 
 
+def test_settling_is_refused_as_a_whole_if_what_follows_has_no_queue(
+    connection: Connection, features: MPLiteFeatures, queue: Any
+) -> None:
+    features.publish_many([publication("job")])
+    message = queue.get()
+    features.settle(message, outcome=Outcome("job", "SUCCESS"), publish=[publication("after", "nowhere")])
+    with pytest.raises(NoRoute, match="nowhere"):
+        features.flush()
+    features.settle(message, outcome=Outcome("job", "FAILURE"))
+    features.flush()
+    assert features.outcome("job") == Outcome("job", "FAILURE")
+
+
 def test_settling_without_credit_brings_no_next_message_until_it_is_given(
     connection: Connection, features: MPLiteFeatures, queue: Any
 ) -> None:

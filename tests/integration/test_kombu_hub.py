@@ -155,6 +155,28 @@ def test_a_lost_connection_is_raised_in_the_loop_and_a_new_one_can_take_its_plac
     connection.close()
 
 
+def test_a_loss_that_a_callback_noticed_and_swallowed_is_raised_in_the_loop(
+    make_broker: Callable[..., BrokerProcess], hub: Hub
+) -> None:
+    process = make_broker()
+    connection = Connection(process.url)
+    channel = connection.default_channel
+    connection.register_with_event_loop(hub)
+
+    def swallow() -> None:
+        with pytest.raises(connection.connection_errors):
+            while True:
+                channel.basic_ack(1)
+                channel.queue_declare("q")
+
+    process.kill()
+    swallow()
+    with pytest.raises(connection.connection_errors, match="cannot be used"):
+        run(hub, lambda: False)
+    assert not hub.on_tick
+    connection.collect()
+
+
 def test_a_closed_connection_leaves_the_loop(connection: Connection, hub: Hub) -> None:
     connection.connect()
     connection.register_with_event_loop(hub)
