@@ -183,6 +183,11 @@ class Bench:
         """Let a client in."""
         return Client(self, vhost, process)
 
+    def turn_output(self) -> None:
+        """Let the clients read what was said so far, in the middle of a turn."""
+        for client in self.clients:
+            client.read()
+
     def turn(self) -> None:
         """End the turn, and go on as the server does for as long as there is more to do."""
         for _ in range(10_000):
