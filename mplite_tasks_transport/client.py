@@ -52,6 +52,9 @@ WINDOW: Final = 2048
 #: Seconds that :meth:`BrokerClient.close` waits for the broker to have read everything.
 CLOSE_SECONDS: Final = 5.0
 
+#: Milliseconds of one wait: the system's limit is 2**31.
+_LONGEST_POLL_MS: Final = 86_400_000.0
+
 _open_clients: weakref.WeakSet[BrokerClient] = weakref.WeakSet()
 
 
@@ -291,10 +294,12 @@ class BrokerClient:
         if deadline is None:
             self._readable.poll()
         else:
-            milliseconds = (deadline - time.monotonic()) * 1000
             # Rounded up: a wait that is cut short by a fraction of a millisecond would be repeated until it is over.
+            milliseconds = min((deadline - time.monotonic()) * 1000, _LONGEST_POLL_MS)
             if not self._readable.poll(int(milliseconds) + 1 if milliseconds > 0 else 0):
-                raise TimeoutError(f"Nothing came from the broker at {self.url} in time.")
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(f"Nothing came from the broker at {self.url} in time.")
+                return
         self._receive(sock)
 
     def _receive(self, sock: socket.socket) -> None:

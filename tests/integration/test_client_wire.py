@@ -57,6 +57,8 @@ def test_events_that_come_before_an_answer_are_kept_in_their_order(pair: tuple[B
         client.drain(0)
     with pytest.raises(TimeoutError):
         client.drain(0.01)
+    peer.say(delivery(3), delivery(4))
+    assert [client.drain(1e12), client.drain(float("inf"))] == [delivery(3), delivery(4)]
 
 
 def test_a_refusal_is_raised_by_the_call_and_the_connection_goes_on(pair: tuple[BrokerClient, Peer]) -> None:
