@@ -16,15 +16,20 @@ from typing import Any, Final
 import kombu
 import tenacity
 
-from mplite_tasks_transport import BrokerFeatures, Publication, features_for
+from mplite_tasks_transport import BrokerBusy, BrokerFeatures, Publication, features_for
 
 from .errors import BrokerUnavailable
 from .topology import Topology
 
-__all__ = ["Link", "LinkPool"]
+__all__ = ["DEFAULT_POOL_SIZE", "Link", "LinkPool", "lost_errors"]
 
 #: Connections that one process may have in its pool: as many threads can publish or wait at a time.
 DEFAULT_POOL_SIZE: Final = 10
+
+
+def lost_errors(connection: kombu.Connection) -> tuple[type[BaseException], ...]:
+    """Return what is raised when a connection was lost, or the broker asks to try later."""
+    return (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors, BrokerBusy)
 
 
 class Link:
@@ -38,18 +43,21 @@ class Link:
         self.channel: Any = connection.channel()
         self.producer = kombu.Producer(self.channel, auto_declare=False)
         self.features: BrokerFeatures = features_for(connection)
+        #: What is raised when the connection was lost, or the broker asks to try later.
+        self.lost_errors = lost_errors(connection)
         self._declared: set[str] = set()
-
-    @property
-    def lost_errors(self) -> tuple[type[BaseException], ...]:
-        """What is raised when the connection was lost, or the broker asks to try later."""
-        return tuple(self.connection.recoverable_connection_errors + self.connection.recoverable_channel_errors)
 
     def declare(self, queue: str) -> None:
         """Make sure that a queue and its dead letters exist, once on this connection."""
         if queue not in self._declared:
             self.topology.declare(queue, self.channel, self.driver_type)
             self._declared.add(queue)
+
+    def declare_again(self) -> None:
+        """Declare every queue that was declared on this connection once more: somebody may have deleted one."""
+        declared, self._declared = self._declared, set()
+        for queue in declared:
+            self.declare(queue)
 
     def publish(self, publication: Publication) -> None:
         """Publish one message to its queue, and return when the broker has confirmed it."""
@@ -79,6 +87,18 @@ class _Process:
         self.pid = pid
         self.slots = threading.BoundedSemaphore(size)
         self.free: list[Link] = []
+
+    def take(self) -> Link | None:
+        """Return a free link, if there is one. Safe for many threads, as each step on the list is."""
+        try:
+            return self.free.pop()
+        except IndexError:
+            return None
+
+    def close_free(self) -> None:
+        """Close every free link."""
+        while (link := self.take()) is not None:
+            link.close()
 
 
 class LinkPool:
@@ -130,11 +150,13 @@ class LinkPool:
         """
         process = self._own_process()
         with process.slots:
-            link = process.free.pop() if process.free else self._connect()
+            link = process.take() or self._connect()
             try:
                 yield link
-            except BaseException:
+            except BaseException as exc:
                 link.close()
+                if isinstance(exc, link.lost_errors):
+                    process.close_free()  # they go to the same broker, and are older
                 raise
             if self._process is process:
                 process.free.append(link)
@@ -144,8 +166,7 @@ class LinkPool:
     def close(self) -> None:
         """Close every free link, and each lent one as it comes back. The pool can be used again."""
         process, self._process = self._own_process(), _Process(os.getpid(), self._size)
-        while process.free:
-            process.free.pop().close()
+        process.close_free()
 
     def _own_process(self) -> _Process:
         process = self._process
@@ -157,7 +178,7 @@ class LinkPool:
 
     def _connect(self) -> Link:
         connection = self.connection()
-        errors = tuple(connection.recoverable_connection_errors)
+        errors = lost_errors(connection)
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(errors),
             wait=tenacity.wait_exponential(multiplier=0.02, max=1.0) + tenacity.wait_random(0, 0.05),

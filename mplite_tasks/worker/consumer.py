@@ -11,9 +11,21 @@ from typing import Final
 import tenacity
 from kombu import Message
 
-from mplite_tasks_transport import StaleDelivery, TransportError
+from mplite_tasks_transport import (
+    ContentTooLarge,
+    LocalBrokerError,
+    NoRoute,
+    NotFound,
+    Outcome,
+    ReplyError,
+    StaleDelivery,
+    TransportError,
+)
 
 from ..app import MPLite
+from ..failures import Failure
+from ..pool import lost_errors
+from ..states import State
 from .executor import Executor, Settlement
 from .exits import Exit
 from .session import Session
@@ -43,10 +55,7 @@ class Consumer:
         self._executor = Executor(app)
         self._session: Session | None = None
         connection = app.connection()
-        self._lost: tuple[type[BaseException], ...] = (
-            *connection.recoverable_connection_errors,
-            *connection.recoverable_channel_errors,
-        )
+        self._lost = lost_errors(connection)
         self._refused: tuple[type[BaseException], ...] = (
             *connection.connection_errors,
             *connection.channel_errors,
@@ -92,11 +101,26 @@ class Consumer:
                 session.settle(message, settlement)
             except StaleDelivery:
                 logger.info("A job's message had been settled before, or has gone back to its queue meanwhile")
+            except (ContentTooLarge, NoRoute, NotFound) as exc:
+                settlement = self._settlement_instead(session, message, settlement, exc)
+                continue
             except self._lost as exc:
                 logger.warning("The connection to the broker was lost while a job was being settled: %s", exc)
                 session = self._reconnect(posted_at)
                 continue
             return
+
+    @staticmethod
+    def _settlement_instead(
+        session: Session, message: Message, settlement: Settlement, error: ReplyError
+    ) -> Settlement:
+        """Return what is tried next when the broker refuses a settlement: at last, that the task has failed."""
+        id = message.headers.get("id")
+        logger.error("Task %s[%s] could not be settled: %s", message.headers.get("task"), id, error)
+        if settlement.publish and not isinstance(error, ContentTooLarge) and session.declare_again():
+            return settlement
+        failure = Outcome(id, State.FAILURE, Failure.of(error).encode()) if isinstance(id, str) else None
+        return Settlement(failure, settlement.outcome_ttl)
 
     def _reconnect(self, posted_at: int | None) -> Session | None:
         """Connect again to settle a message, ``None`` where that is no use: then the broker delivers it again."""
@@ -120,6 +144,8 @@ class Consumer:
         )
         kept = () if keep is None else (keep,)
         self._session = attempts(lambda: Session(self._app, self._queues, self._identity, kept))
+        # A local broker that has once been there can be started again, even if that takes more than one try.
+        self._lost = (*self._lost, LocalBrokerError)
         logger.info("Connected to the broker at %s", self._app.broker_url)
         return self._session
 

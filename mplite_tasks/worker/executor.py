@@ -7,6 +7,7 @@ came of it. The settlement then goes to the broker in one piece: ack, outcome, a
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -100,12 +101,15 @@ class Executor:
         logger.debug("Task %s[%s] started", request.task, request.id)
         token = running.set(job)
         began = time.time()
+        pid = os.getpid()
         try:
             value = task.function(*args, **kwargs)
         except BaseException as exc:  # a task that calls sys.exit() ends the task, not the worker
+            _end_forked_child(pid, exc)
             return self._failed(request, task, exc, began)
         finally:
             running.reset(token)
+        _end_forked_child(pid, None)
         return self._succeeded(request, task, value, began)
 
     def _succeeded(self, request: TaskMessage, task: Task[Any, Any], value: Any, began: float) -> Settlement:
@@ -197,6 +201,13 @@ class Executor:
     def _settlement(self, task: Task[Any, Any], outcome: Outcome, *publish: Publication) -> Settlement:
         ttl = self._app.result_ttl if task.declared.result_ttl is None else task.declared.result_ttl
         return Settlement(None if task.declared.ignore_result else outcome, ttl, publish)
+
+
+def _end_forked_child(pid: int, error: BaseException | None) -> None:
+    """End a process that the task forked and that came back from its function: only its parent is the consumer."""
+    if os.getpid() != pid:
+        code = error.code if isinstance(error, SystemExit) else 0 if error is None else 1
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 def _number(value: Any, default: float) -> float:

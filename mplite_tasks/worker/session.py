@@ -33,6 +33,7 @@ class Session:
         self._queues = queues
         self._inbox: deque[Message] = deque()
         self._consumer: kombu.Consumer | None = None
+        self._declared_again = False
         self.link = Link(app.connection(), app.topology)
         self.link.features.identify(identity, keep=keep)
 
@@ -82,6 +83,14 @@ class Session:
             publish=settlement.publish,
         )
         features.flush()
+
+    def declare_again(self) -> bool:
+        """Declare the queues once more. Returns whether that is worth a try: once on each connection."""
+        if self._declared_again:
+            return False
+        self._declared_again = True
+        self.link.declare_again()
+        return True
 
     def close(self) -> None:
         """Close the connection. What is unsettled goes back to its place."""

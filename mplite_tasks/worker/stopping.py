@@ -19,6 +19,8 @@ __all__ = ["STOP_NOW", "STOP_WHEN_DONE", "StopIdle", "StopSignals"]
 STOP_WHEN_DONE = signal.SIGTERM
 STOP_NOW = signal.SIGQUIT
 
+_OURS = (STOP_WHEN_DONE, STOP_NOW, signal.SIGINT)
+
 
 class StopIdle(BaseException):
     """Raised out of a wait for the next message: there is nothing to finish."""
@@ -43,7 +45,7 @@ class StopSignals:
         signal.signal(STOP_NOW, self._now)
         # A handler, since an ignored signal would stay ignored in the programs that a job starts.
         signal.signal(signal.SIGINT, lambda signum, frame: None)
-        os.register_at_fork(after_in_child=_default_handlers)
+        os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_default_handlers)
 
     @contextmanager
     def idle(self) -> Iterator[None]:
@@ -91,3 +93,13 @@ def _default_handlers() -> None:
     for number in (STOP_WHEN_DONE, STOP_NOW):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    _unblock()
+
+
+def _block() -> None:
+    """Hold signals back over a fork, so that none meets the child while it still has the consumer's handlers."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OURS)

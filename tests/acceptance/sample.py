@@ -130,3 +130,32 @@ def unsendable() -> Any:
 @app.task
 def process_group() -> int:
     return os.getpgrp()
+
+
+@app.task
+def huge() -> str:
+    return "x" * (70 * 1024 * 1024)
+
+
+@app.task
+def forks_and_returns(path: str) -> str:
+    """Fork; both processes return from the function."""
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        return f"child {os.waitstatus_to_exitcode(status)}"
+    note(path, "child")
+    return "the child must not be heard"
+
+
+@app.task
+def terminate(path: str) -> int:
+    """Start a process and end it at once, as ``multiprocessing`` does: by SIGTERM."""
+    import multiprocessing
+
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    process.start()
+    process.terminate()
+    process.join()
+    note(path, process.exitcode)
+    return int(process.exitcode or 0)

@@ -253,3 +253,36 @@ def test_one_consumer_runs_a_backlog_by_priority_and_then_by_arrival(
 
 def test_a_jobs_programs_are_not_in_the_terminals_process_group(app: MPLite, running: WorkerProcess) -> None:
     assert sample.process_group.delay().get(timeout=20) not in {os.getpgid(running.pid), os.getpgrp()}
+
+
+def test_a_result_that_is_too_large_for_the_broker_fails_its_task_and_the_worker_goes_on(app: MPLite) -> None:
+    result = sample.huge.delay()
+    with pytest.raises(Exception, match="bytes"):
+        result.get(timeout=30)
+    assert sample.add.delay(1, 1).get(timeout=20) == 2
+
+
+def test_a_process_that_a_task_forks_does_not_become_a_second_consumer(
+    app: MPLite, notes: Path, lines: Lines, running: WorkerProcess
+) -> None:
+    assert sample.forks_and_returns.delay(str(notes)).get(timeout=20) == "child 0"
+    assert lines() == ["child"]
+
+
+def test_a_process_that_a_task_starts_can_be_terminated_as_usual(app: MPLite, notes: Path) -> None:
+    assert sample.terminate.delay(str(notes)).get(timeout=20) == -15
+
+
+def test_a_dead_letter_is_kept_though_somebody_deleted_its_queue(app: MPLite) -> None:
+    with app.connection() as connection:
+        connection.default_channel.queue_delete("sample.dead")
+    with pytest.raises(UnknownTask):
+        app.send_task("sample.nothing").get(timeout=20)
+    assert dead_letter().headers["x-dead-task"] == "sample.nothing"
+
+
+def test_a_worker_whose_queue_is_deleted_declares_it_again(app: MPLite) -> None:
+    with app.connection() as connection:
+        connection.default_channel.queue_delete("sample")
+    app.close()
+    assert sample.add.delay(1, 1).get(timeout=20) == 2

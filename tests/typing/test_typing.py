@@ -23,7 +23,8 @@ def refused_lines() -> set[int]:
 def mypy(name: str) -> dict[int, str]:
     """Return what mypy finds in a file, by line."""
     pytest.importorskip("mypy", reason="mypy is not installed")
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--no-pretty", str(HERE / name)]
+    options = ("--strict", "--follow-imports", "silent", "--no-error-summary", "--no-pretty")
+    command = [sys.executable, "-m", "mypy", *options, str(HERE / name)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
     assert done.returncode in {0, 1}, done.stdout + done.stderr
     found = re.findall(rf"{name}:(\d+): error: (.*)", done.stdout)
