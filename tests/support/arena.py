@@ -16,22 +16,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from mplite_tasks_transport import BrokerClient, BrokerURL, frames, local
+from tests.acceptance.apps import chaos
 
 from .brokers import listener_pid
 from .checker import assert_clean
-from .chronicle import Follower, History, Kill, Remains, microseconds, read_calls, read_runs
+from .chronicle import Follower, History, Kill, Remains, Writer, microseconds, read_calls, read_runs
 from .workers import ROOT, WorkerProcess, wait_until
 
-__all__ = ["APP", "LOG_VARIABLE", "Arena", "broker_status"]
+__all__ = ["APP", "LOG_VARIABLE", "Arena", "arena", "backlog_arena", "broker_status"]
 
 APP = "tests.acceptance.apps.chaos"
 LOG_VARIABLE = "CHAOS_LOG"
 
 #: Seconds within which anything that is waited for has to happen, on a machine that has other things to do.
 PATIENCE = 60.0
-
-QUEUES = ("chaos", "chaos.dead")
 
 
 class Arena:
@@ -81,10 +82,21 @@ class Arena:
         assert pid is not None, "there is no broker"
         return pid
 
+    def send_backlog(self, number: int) -> list[str]:
+        """Send so many jobs that take no time, of random 32-bit priorities, and return their ids in that order."""
+        record = Writer(self._directory / "calls-backlog")
+        calls = [(f"job{n}", self.random.randint(-(2**31), 2**31 - 1)) for n in range(number)]
+        for id, priority in calls:
+            record.attempt(id, priority)
+        chaos.app.send_many([chaos.work.options(priority=priority, id=id).si(0) for id, priority in calls])
+        for id, _ in calls:
+            record.confirm(id)
+        return [id for id, _ in calls]
+
     # Events
 
     def wait_for_runs(self, consumers: Callable[[], list[int]]) -> None:
-        """Wait until each consumer, of those that there are at the time, has done a job that it got after the last kill.
+        """Wait until each consumer that there is at the time has done a job that it got after the last kill.
 
         There have to be as many consumers as a worker has.
         """
@@ -176,16 +188,29 @@ def report(history: History, began: float) -> str:
 
 
 @contextmanager
-def arena(directory: Path, home: Path, *, seed: int, consumers: int = 3, producers: bool = True) -> Iterator[Arena]:
+def arena(directory: Path, home: Path, *, seed: int, consumers: int = 3) -> Iterator[Arena]:
     """Run an arena around a block, and check the history at its end."""
     began = time.monotonic()
     place = Arena(directory, home, seed=seed, consumers=consumers)
     try:
-        if producers:
-            place.start_producers("a", "b")
+        place.start_producers("a", "b")
         yield place
         history = place.finish()
         print(report(history, began))
         assert_clean(history)
     finally:
         place.clean_up()
+
+
+@contextmanager
+def backlog_arena(
+    directory: Path, home: Path, patch: pytest.MonkeyPatch, *, seed: int, consumers: int
+) -> Iterator[Arena]:
+    """Run an arena without producers, for jobs that are sent by the test itself."""
+    patch.setenv(LOG_VARIABLE, str(directory))
+    place = Arena(directory, home, seed=seed, consumers=consumers)
+    try:
+        yield place
+    finally:
+        place.clean_up()
+        chaos.app.close()

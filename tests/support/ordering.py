@@ -87,10 +87,10 @@ def _events(history: History, cut_short: Mapping[Run, Kill]) -> Iterator[tuple[i
     for run in sorted(history.runs, key=lambda run: run.delivered_at):
         runs_of[run.id].append(run)
     for runs in runs_of.values():
-        since = runs[0].posted_at
+        since: int | None = runs[0].posted_at
         for run in runs:
-            if since < run.delivered_at:
+            if since is not None and since < run.delivered_at:
                 yield since, run, False
             yield run.delivered_at, run, True
             kill = cut_short.get(run)
-            since = run.delivered_at + 1 if kill is None else kill.over
+            since = None if kill is None else kill.over
