@@ -32,6 +32,7 @@ class Kept:
         self.messages: dict[int, port.KeepMessage] = {}
         self.holders: dict[str, port.KeepHolder] = {}
         self.results: dict[tuple[str, str], port.KeepResult] = {}
+        self.recent: list[port.KeepRecent] = []
 
     def append(self, records: Iterable[port.Record]) -> None:
         """Take the records of one turn."""
@@ -51,6 +52,7 @@ class Kept:
                 del self.queues[record.number]
                 self.bindings = [b for b in self.bindings if b.queue != record.number]
                 self.messages = {s: m for s, m in self.messages.items() if m.queue != record.number}
+                self.recent = [each for each in self.recent if each.queue != record.number]
             case port.KeepBinding():
                 self.bindings.append(record)
             case port.DropBinding():
@@ -70,6 +72,14 @@ class Kept:
                 self.results[record.vhost, record.id] = record
             case port.DropResult():
                 del self.results[record.vhost, record.id]
+            case port.KeepRecent():
+                assert record.queue in self.queues, "ids are kept of a queue that is not"
+                assert all((e.queue, e.stamp) != (record.queue, record.stamp) for e in self.recent), (
+                    "one replaces another"
+                )
+                self.recent.append(record)
+            case port.DropRecent():
+                self.recent = [e for e in self.recent if e.queue != record.queue or e.stamp >= record.before]
 
     def load(self) -> Iterator[port.Record]:
         """Give everything back in the order that a journal does."""
@@ -79,6 +89,7 @@ class Kept:
         yield from (self.messages[stamp] for stamp in sorted(self.messages))
         yield from self.holders.values()
         yield from self.results.values()
+        yield from sorted(self.recent, key=lambda record: (record.queue, record.stamp))
 
 
 class Client:

@@ -205,12 +205,12 @@ def test_a_lock_stops_the_matching_of_its_queue_only() -> None:
     holder, consumer = bench.client(), bench.client()
     consumer.consume("locked")
     consumer.consume("open")
-    assert bench.queue("locked").lock.acquire(holder.session)
+    bench.queue("locked").lock.holder = holder.session
     producer.publish("l", 9, "locked")
     producer.publish("o", 0, "open")
     assert consumer.taken() == ["o"]
     assert consumer.request(frames.Get, 1, "locked") is None
-    assert bench.queue("locked").lock.release(holder.session)
+    bench.queue("locked").lock.holder = None
     bench.core.services.stirred[bench.queue("locked")] = None
     bench.turn()
     assert consumer.taken() == ["l"]
