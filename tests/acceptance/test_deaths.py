@@ -12,7 +12,7 @@ import pytest
 
 from mplite_tasks import MPLite, State
 from mplite_tasks_transport import local
-from tests.support.brokers import listener_pid
+from tests.support.brokers import BrokerProcess, listener_pid
 from tests.support.workers import wait_until, worker
 
 from . import sample
@@ -156,3 +156,21 @@ def test_an_idle_worker_survives_the_end_of_the_broker_and_says_so_once(app: MPL
         process.wait_for("Connected to the broker", 2)
         assert sample.add.delay(5, 5).get(timeout=20) == 10
         assert process.output.count("The connection to the broker was lost") == 1
+
+
+def test_a_job_survives_the_restart_of_a_broker_elsewhere(
+    broker: BrokerProcess, notes: Path, lines: Lines, fifo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over TCP nobody starts the broker but its administrator, and no process can be watched."""
+    monkeypatch.setenv("MPLITE_BROKER", broker.url)
+    with MPLite("sample") as app, worker(SAMPLE, concurrency=2) as process:
+        result = app.send_task(sample.hold.name, [str(notes), str(fifo)])
+        wait_until(lambda: lines() == ["start"], "the job runs")
+        broker.kill()
+        process.wait_for("The connection to the broker was lost")
+        broker.start()
+        assert app.send_task(sample.add.name, [2, 2]).get(timeout=20) == 4
+        fifo.write_text("done")
+        assert result.get(timeout=20) == "done"
+        assert lines() == ["start", "end"], process.output
+        assert broker.key not in process.output
