@@ -8,6 +8,7 @@ Times are microseconds since the epoch by the broker's clock.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 __all__ = [
     "Ack",
     "AcquireLock",
+    "AcquireQueueLock",
     "BindQueue",
     "Blocked",
     "CancelConsumer",
@@ -33,6 +35,7 @@ __all__ = [
     "Get",
     "GetResult",
     "Goodbye",
+    "Half",
     "Identify",
     "Ok",
     "OpenChannel",
@@ -45,6 +48,7 @@ __all__ = [
     "Recover",
     "Reject",
     "ReleaseLock",
+    "ReleaseQueueLock",
     "Reprioritise",
     "Request",
     "ResultRecord",
@@ -56,6 +60,13 @@ __all__ = [
     "StoreResult",
     "UnbindQueue",
     "Unblocked",
+    "ViewClear",
+    "ViewCount",
+    "ViewGet",
+    "ViewList",
+    "ViewPop",
+    "ViewSet",
+    "WaitDrained",
     "WaitResult",
 ]
 
@@ -87,7 +98,7 @@ class DeclareExchange(_Frame, tag=3):
     passive: bool = False
     durable: bool = True
     auto_delete: bool = False
-    arguments: dict[str, Any] = {}  # noqa: RUF012
+    arguments: dict[str, Any] = {}
 
 
 class DeleteExchange(_Frame, tag=4):
@@ -107,7 +118,7 @@ class DeclareQueue(_Frame, tag=5):
     durable: bool = True
     exclusive: bool = False
     auto_delete: bool = False
-    arguments: dict[str, Any] = {}  # noqa: RUF012
+    arguments: dict[str, Any] = {}
 
 
 class DeleteQueue(_Frame, tag=6):
@@ -126,7 +137,7 @@ class BindQueue(_Frame, tag=7):
     queue: str
     exchange: str
     routing_key: str = ""
-    arguments: dict[str, Any] = {}  # noqa: RUF012
+    arguments: dict[str, Any] = {}
 
 
 class UnbindQueue(_Frame, tag=8):
@@ -136,7 +147,7 @@ class UnbindQueue(_Frame, tag=8):
     queue: str
     exchange: str
     routing_key: str = ""
-    arguments: dict[str, Any] = {}  # noqa: RUF012
+    arguments: dict[str, Any] = {}
 
 
 class PurgeQueue(_Frame, tag=9):
@@ -158,6 +169,8 @@ class Publish(_Frame, tag=10):
         ttl: microseconds after which it expires while it still waits. 0: never.
         mandatory: answer ``Failed(NO_ROUTE)`` instead of ``False``.
         persistent: whether it outlives the broker (in a durable queue).
+        wait: at a queue that is full (``x-max-length`` with ``x-overflow: reject-publish``) be answered when there is
+            room, instead of ``Failed(LIMIT_REACHED)`` at once. Taken back by :class:`StopWaiting`.
     """
 
     r: int
@@ -171,6 +184,7 @@ class Publish(_Frame, tag=10):
     ttl: int = 0
     mandatory: bool = False
     persistent: bool = True
+    wait: bool = False
 
 
 class Consume(_Frame, tag=11):
@@ -185,7 +199,7 @@ class Consume(_Frame, tag=11):
     queue: str
     no_ack: bool = False
     exclusive: bool = False
-    arguments: dict[str, Any] = {}  # noqa: RUF012
+    arguments: dict[str, Any] = {}
 
 
 class CancelConsumer(_Frame, tag=12):
@@ -288,7 +302,7 @@ class Settle(_Frame, tag=20):
     channel: int
     delivery: int
     result: ResultRecord | None = None
-    publish: list[Publish] = []  # noqa: RUF012
+    publish: list[Publish] = []
     credit: bool = True
 
 
@@ -322,7 +336,11 @@ class ForgetResults(_Frame, tag=24):
 
 
 class StopWaiting(_Frame, tag=25):
-    """Take back a :class:`WaitResult` that was not answered yet; it never will be."""
+    """Take back a request that waits and was not answered yet; it never will be, and what it asked for is not done.
+
+    Those that wait are :class:`WaitResult`, :class:`WaitDrained`, :class:`AcquireQueueLock`, and :class:`Publish` with
+    ``wait``.
+    """
 
     r: int
     request: int
@@ -393,6 +411,111 @@ class Identify(_Frame, tag=33):
     identity: str
 
 
+class Half(IntEnum):
+    """One of a queue's two dicts."""
+
+    INDEX = 0
+    QUEUE = 1
+
+
+class ViewCount(_Frame, tag=34):
+    """Answers how many messages wait: the length of both dicts."""
+
+    r: int
+    queue: str
+
+
+class ViewList(_Frame, tag=35):
+    """Read a part of a dict, in the order in which the messages run.
+
+    Answers ``[[[id, value], …], next]``: of the index, values are ``[priority, posted_at]``; of the queue, payloads.
+    ``next`` is what ``after`` is to be for the part that follows, ``None`` after the last one.
+    """
+
+    r: int
+    queue: str
+    half: Half
+    after: tuple[int, int, str] | None = None
+    most: int = 1000
+
+
+class ViewGet(_Frame, tag=36):
+    """Read one value. Answers ``[value]``, or ``None`` if there is none."""
+
+    r: int
+    queue: str
+    half: Half
+    id: str
+
+
+class ViewSet(_Frame, tag=37):
+    """Write one half of a message by hand.
+
+    Of a message that waits, it changes the priority or the payload. Of one that does not exist, it is staged until the
+    same connection has written the other half; then the message is published. Of one that this connection has popped
+    this half of, it puts it back. Answers whether it was written: with ``if_absent``, not over what is there.
+    """
+
+    r: int
+    queue: str
+    half: Half
+    id: str
+    priority: int = 0
+    payload: bytes = b""
+    if_absent: bool = False
+
+
+class ViewPop(_Frame, tag=38):
+    """Pop one half of a waiting message. Answers ``[value]``, or ``None`` if there is none.
+
+    The first half reserves the message for this connection, the second takes it: it is done. If the connection ends in
+    between, the message is back at its old place.
+    """
+
+    r: int
+    queue: str
+    half: Half
+    id: str
+
+
+class ViewClear(_Frame, tag=39):
+    """Drop every waiting message, both halves. Answers how many."""
+
+    r: int
+    queue: str
+
+
+class AcquireQueueLock(_Frame, tag=40):
+    """Take the lock of a queue: nobody else, the broker's own matching included, takes messages out meanwhile.
+
+    Answers ``True`` when this connection has it, ``False`` if it did not get it in time. It ends with the connection,
+    and is taken back after ``lease``; the next request of this connection about the queue is then refused once (409).
+
+    Parameters:
+        wait: microseconds to wait at most; 0 does not wait, a negative number waits for ever.
+        lease: microseconds that it may be held.
+    """
+
+    r: int
+    queue: str
+    wait: int = -1
+    lease: int = 30_000_000
+
+
+class ReleaseQueueLock(_Frame, tag=41):
+    """Give the lock of a queue back."""
+
+    r: int
+    queue: str
+
+
+class WaitDrained(_Frame, tag=42):
+    """Answered when the queue has no message any more: none that waits, none that is delayed, none that is held."""
+
+    r: int
+    queue: str
+
+
 Request = (
     OpenChannel
     | CloseChannel
@@ -427,6 +550,15 @@ Request = (
     | Status
     | Ping
     | Identify
+    | ViewCount
+    | ViewList
+    | ViewGet
+    | ViewSet
+    | ViewPop
+    | ViewClear
+    | AcquireQueueLock
+    | ReleaseQueueLock
+    | WaitDrained
 )
 
 

@@ -81,3 +81,11 @@ MAX_SOCKET_PATH_BYTES: Final = 100
 #: Seconds that a restarted broker keeps the started deliveries of a consumer that came over TCP, whose process it
 #: cannot watch, for that consumer to come back. On a unix socket they are kept for as long as the process lives.
 RESUME_SECONDS: Final = 30.0
+
+#: Seconds that a queue's lock may be held before it is taken back, when its holder does not say, and at most: it is
+#: for taking one message out, and while somebody has it nobody else gets one.
+LOCK_LEASE_SECONDS: Final = 30.0
+MAX_LOCK_LEASE_SECONDS: Final = 3600.0
+
+#: Items of a queue's dicts in one answer; more are asked for in parts, so that a large queue does not stop the loop.
+MAX_VIEW_ITEMS: Final = 1000

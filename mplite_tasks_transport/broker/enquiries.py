@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from .. import frames
 from .holders import Holders
 from .queue import Queue
-from .services import Services
+from .services import LATER, Services
 from .session import Session
 from .traffic import check_result
 from .vhost import check_name
 
-__all__ = ["LATER", "Enquiries"]
-
-#: What a handler returns when the answer comes later.
-LATER: Final = object()
+__all__ = ["Enquiries"]
 
 
 class Enquiries:
@@ -57,7 +54,9 @@ class Enquiries:
         return LATER
 
     def _stop_waiting(self, session: Session, frame: frames.StopWaiting) -> None:
-        session.vhost.results.stop_waiting(session, frame.request)
+        withdraw = session.waits.pop(frame.request, None)
+        if withdraw is not None:
+            withdraw()
 
     def _get_result(self, session: Session, frame: frames.GetResult) -> list[Any] | None:
         kept = session.vhost.results.get(frame.id)

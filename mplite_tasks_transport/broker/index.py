@@ -102,6 +102,11 @@ class PriorityIndex:
         """Iterate in the order in which the messages run."""
         return (self._entries[id] for _, _, id in self._order)
 
+    def after(self, key: SortKey | None) -> Iterator[Entry]:
+        """Iterate from behind a sort key on, or from the start; the entry of that key need not be there any more."""
+        keys = self._order if key is None else self._order.irange(minimum=key, inclusive=(False, True))
+        return (self._entries[id] for _, _, id in keys)
+
     def get(self, id: str) -> Entry | None:
         """Return the entry of an id, ``None`` if it does not wait."""
         return self._entries.get(id)

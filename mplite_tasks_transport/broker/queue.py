@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ..frames import Publish
 from .index import Entry, PriorityIndex
 from .recent import RecentIds
 
 if TYPE_CHECKING:
+    from .agenda import Appointment
     from .channel import Channel, Consumer, Held
+    from .locks import LockWaiter
     from .session import Session
     from .vhost import VHost
 
-__all__ = ["Lock", "Queue"]
+__all__ = ["Lock", "Queue", "QueueLock"]
 
 
 class Lock:
@@ -37,6 +41,17 @@ class Lock:
         return True
 
 
+class QueueLock:
+    """Who has a queue's lock, and who waits for it, first come, first served."""
+
+    __slots__ = ("alarm", "holder", "waiting")
+
+    def __init__(self) -> None:
+        self.holder: Session | None = None
+        self.alarm: Appointment | None = None
+        self.waiting: deque[LockWaiter] = deque()
+
+
 class Queue:
     """One named queue.
 
@@ -50,6 +65,9 @@ class Queue:
         deleted: it is in its vhost no more; what is still held of it will not come back.
         consumers: how many consumers it has.
         sole: the consumer that is exclusive here, if there is one.
+        max_length: how many messages may be in it, waiting or delayed, before a publish is refused; ``None`` for any.
+        line: publishes that wait for room, in their order.
+        joiners: requests that are answered when nothing is left: who, and their ids.
         lock: held while a message is taken out; while a connection holds it, nothing is matched.
     """
 
@@ -60,7 +78,10 @@ class Queue:
         "delayed",
         "deleted",
         "held",
+        "joiners",
+        "line",
         "lock",
+        "max_length",
         "name",
         "number",
         "owner",
@@ -93,7 +114,10 @@ class Queue:
         self.delayed: dict[str, Entry] = {}
         self.held: dict[str, Held] = {}
         self.recent = RecentIds()
-        self.lock = Lock()
+        self.lock = QueueLock()
+        self.max_length = max_length_of(self.arguments)
+        self.line: deque[tuple[Session, Publish]] = deque()
+        self.joiners: list[tuple[Session, int]] = []
         self.waiters: dict[Channel, None] = {}
         self.consumers = 0
         self.sole: Consumer | None = None
@@ -106,6 +130,11 @@ class Queue:
     def durable(self) -> bool:
         """Whether the queue is in the journal."""
         return self.number != 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a publish has to wait, or is refused."""
+        return self.max_length is not None and len(self.shared_queue) >= self.max_length
 
     def knows(self, id: str, now: int) -> bool:
         """Return whether the queue holds a message of this id, or held it lately."""
@@ -138,3 +167,11 @@ class Queue:
         """Take out a waiting or delayed message by its id; ``None`` if there is none."""
         entry = self.shared_index.remove(id) or self.delayed.pop(id, None)
         return None if entry is None else (entry, self.shared_queue.pop(id))
+
+
+def max_length_of(arguments: dict[str, Any]) -> int | None:
+    """Return the length at which a queue refuses publishes, by RabbitMQ's names for it; ``None`` for no limit."""
+    length = arguments.get("x-max-length")
+    if isinstance(length, int) and length > 0 and arguments.get("x-overflow") == "reject-publish":
+        return length
+    return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..frames import Ok, ResultRecord
 from .agenda import Appointment
 from .journal.port import DropResult, KeepResult
@@ -56,13 +58,9 @@ class Results:
             self._answer(session, request, kept)
             return
         self._waiting.setdefault(id, []).append((session, request))
-        session.waits[request] = id
+        session.waits[request] = partial(self._stop_waiting, session, request, id)
 
-    def stop_waiting(self, session: Session, request: int) -> None:
-        """Take a wait back."""
-        id = session.waits.pop(request, None)
-        if id is None:
-            return
+    def _stop_waiting(self, session: Session, request: int, id: str) -> None:
         others = [waiter for waiter in self._waiting[id] if waiter != (session, request)]
         if others:
             self._waiting[id] = others

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .channel import Channel, Held
     from .queue import Lock, Queue
     from .vhost import VHost
+    from .views import Reservation, Staged
 
 __all__ = ["Holder", "Process", "Session"]
 
@@ -55,7 +56,11 @@ class Session:
         out_bytes: about how many bytes those frames and the ones before them that are not sent yet have.
         writable: false while the client reads too slowly; then it gets no deliveries.
         resumed: deliveries of an earlier connection that this one took over, by stamp.
-        waits: the ids of tasks for whose results its requests wait, by request id.
+        waits: how to take its requests back that wait for something, by request id.
+        staged: messages of which it has written one half, by queue and id.
+        reserved: messages of which it has popped one half, by queue and id.
+        queue_locks: queues whose lock it has.
+        leases_lost: queues whose lock was taken back, until it was told.
         parked_bytes: bytes of its publishes that wait for memory.
     """
 
@@ -63,12 +68,16 @@ class Session:
         "channels",
         "exclusive",
         "holder",
+        "leases_lost",
         "locks",
         "out",
         "out_bytes",
         "parked_bytes",
         "process",
+        "queue_locks",
+        "reserved",
         "resumed",
+        "staged",
         "user",
         "vhost",
         "waits",
@@ -84,7 +93,11 @@ class Session:
         self.resumed: dict[int, Held] = {}
         self.locks: dict[str, Lock] = {}
         self.exclusive: list[Queue] = []
-        self.waits: dict[int, str] = {}
+        self.waits: dict[int, Callable[[], None]] = {}
+        self.staged: dict[tuple[Queue, str], Staged] = {}
+        self.reserved: dict[tuple[Queue, str], Reservation] = {}
+        self.queue_locks: set[Queue] = set()
+        self.leases_lost: set[Queue] = set()
         self.out: list[Push] = []
         self.out_bytes = 0
         self.writable = True

@@ -10,8 +10,10 @@ from ..errors import AccessRefused, BrokerBusy, ChannelNotOpen, PreconditionFail
 from ..limits import MAX_CHANNELS
 from .channel import Channel, Consumer
 from .lifecycle import Lifecycle
+from .locks import QueueLocks
 from .matching import Matcher
 from .queue import Queue
+from .room import Room
 from .services import Services
 from .session import Session
 from .vhost import check_name
@@ -30,8 +32,12 @@ def open_channel_of(session: Session, number: int) -> Channel:
 class Topology:
     """Answers the requests about named things and channels."""
 
-    def __init__(self, services: Services, lifecycle: Lifecycle, matcher: Matcher) -> None:
+    def __init__(
+        self, services: Services, lifecycle: Lifecycle, matcher: Matcher, locks: QueueLocks, room: Room
+    ) -> None:
         self._services = services
+        self._locks = locks
+        self._room = room
         self._lifecycle = lifecycle
         self._matcher = matcher
 
@@ -131,6 +137,8 @@ class Topology:
                 channel.session.send(frames.ConsumerCancelled(channel.number, consumer.tag))
                 self._services.talking[channel.session] = None
         self._clear(queue)
+        self._locks.forget(queue)
+        self._room.forget(queue)
         self._services.stirred.pop(queue, None)
         queue.vhost.forget_queue(queue)
 

@@ -11,14 +11,15 @@ from .. import frames
 from ..errors import Code, ContentTooLarge, NoRoute, PreconditionFailed, StaleDelivery
 from ..limits import MAX_ID_CHARS, MAX_MICROSECONDS, MAX_PAYLOAD_BYTES, MAX_PRIORITY, MIN_PRIORITY
 from .channel import Channel, Held
-from .lifecycle import Lifecycle, headers_of
+from .lifecycle import Lifecycle, QueueFull, headers_of
 from .matching import Matcher
+from .room import Room
 from .services import Services
 from .session import Session
 from .topology import open_channel_of
 from .vhost import check_name
 
-__all__ = ["RESUMED_CHANNEL", "Traffic", "check_result"]
+__all__ = ["RESUMED_CHANNEL", "Traffic", "check_priority", "check_result"]
 
 #: The channel number under which deliveries of an earlier connection are settled, by their stamps.
 RESUMED_CHANNEL = 0
@@ -27,10 +28,11 @@ RESUMED_CHANNEL = 0
 class Traffic:
     """Answers the requests about messages."""
 
-    def __init__(self, services: Services, lifecycle: Lifecycle, matcher: Matcher) -> None:
+    def __init__(self, services: Services, lifecycle: Lifecycle, matcher: Matcher, room: Room) -> None:
         self._services = services
         self._lifecycle = lifecycle
         self._matcher = matcher
+        self._room = room
 
     def handlers(self) -> dict[type[Any], Callable[[Session, Any], Any]]:
         """Return the method for each request."""
@@ -49,10 +51,15 @@ class Traffic:
             frames.Position: self._position,
         }
 
-    def publish(self, session: Session, frame: frames.Publish) -> bool:
+    def publish(self, session: Session, frame: frames.Publish) -> object:
         """Route a message. Answers whether a queue took it; a mandatory one that none took is refused or sent back."""
         check_publish(frame)
-        routed = self._lifecycle.publish(session.vhost, frame)
+        try:
+            routed = self._lifecycle.publish(session.vhost, frame)
+        except QueueFull as full:
+            if frame.wait and frame.r:
+                return self._room.line_up(session, frame, full.queue)
+            raise
         if not routed and frame.mandatory:
             text = no_route_text(frame)
             if frame.r:
