@@ -20,17 +20,30 @@ from .port import (
     DropHolder,
     DropMessage,
     DropQueue,
+    DropRecent,
     DropResult,
     KeepBinding,
     KeepExchange,
     KeepHolder,
     KeepMessage,
     KeepQueue,
+    KeepRecent,
     KeepResult,
     Record,
 )
 
-__all__ = ["DROP_MESSAGES", "STATEMENTS", "TABLES", "Row", "Statement", "Table", "checksum", "damaged", "fits"]
+__all__ = [
+    "DROP_MESSAGES",
+    "RECENT",
+    "STATEMENTS",
+    "TABLES",
+    "Row",
+    "Statement",
+    "Table",
+    "checksum",
+    "damaged",
+    "fits",
+]
 
 Row = tuple[Any, ...]
 
@@ -41,6 +54,7 @@ _checksum_encoder: Final = msgspec.msgpack.Encoder()
 _encode: Final = msgspec.msgpack.Encoder(order="sorted").encode
 _decode_mapping: Final = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _decode_stamps: Final = msgspec.msgpack.Decoder(list[int]).decode
+_decode_ids: Final = msgspec.msgpack.Decoder(list[str]).decode
 
 
 def checksum(fields: Row) -> int:
@@ -174,8 +188,15 @@ RESULTS: Final = Table(
     lambda vhost, id, state, value, final, expires: KeepResult(vhost, id, state, value, bool(final), expires),
 )
 
+RECENT: Final = Table(
+    "recent",
+    {"queue": "INTEGER", "stamp": "INTEGER", "ids": "BLOB"},
+    ("queue", "stamp"),
+    lambda queue, stamp, ids: KeepRecent(queue, stamp, _decode_ids(ids)),
+)
+
 #: The tables in the order in which they are loaded: what others refer to comes first.
-TABLES: Final = (EXCHANGES, QUEUES, BINDINGS, MESSAGES, HOLDERS, RESULTS)
+TABLES: Final = (EXCHANGES, QUEUES, BINDINGS, MESSAGES, HOLDERS, RESULTS, RECENT)
 
 
 def _message(record: KeepMessage) -> Row:
@@ -215,12 +236,16 @@ STATEMENTS: Final[dict[type[Record], Statement]] = {
     KeepMessage: Statement((MESSAGES.replace,), _message),
     KeepHolder: Statement((HOLDERS.replace,), lambda r: _sealed(r.identity, r.pid, r.pid_started, _encode(r.stamps))),
     KeepResult: Statement((RESULTS.replace,), _result),
+    KeepRecent: Statement((RECENT.replace,), lambda r: _sealed(r.queue, r.stamp, _encode(r.ids))),
     DropExchange: Statement((EXCHANGES.delete, BINDINGS.delete_by("vhost", "exchange")), lambda r: (r.vhost, r.name)),
-    DropQueue: Statement((BINDINGS.delete_by("queue"), QUEUES.delete), lambda r: (r.number,)),
+    DropQueue: Statement(
+        (BINDINGS.delete_by("queue"), RECENT.delete_by("queue"), QUEUES.delete), lambda r: (r.number,)
+    ),
     DropBinding: Statement(
         (BINDINGS.delete,), lambda r: (r.vhost, r.exchange, r.queue, r.routing_key, _encode(r.arguments))
     ),
     DropMessage: Statement((MESSAGES.delete,), lambda r: (r.stamp,)),
     DropHolder: Statement((HOLDERS.delete,), lambda r: (r.identity,)),
+    DropRecent: Statement((f"{RECENT.delete_by('queue')} AND stamp < ?",), lambda r: (r.queue, r.before)),
     DropResult: Statement((RESULTS.delete,), lambda r: (r.vhost, r.id)),
 }

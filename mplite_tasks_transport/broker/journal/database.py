@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
 from typing import Final
 
 from ...errors import JournalError
-from .codec import TABLES, checksum, damaged, fits
+from .codec import RECENT, TABLES, checksum, damaged, fits
 from .port import Durability
 
 __all__ = ["FORMAT", "READ_ERRORS", "check_structure", "connect", "last_stamp", "prepare", "store_last_stamp"]
@@ -19,8 +20,8 @@ APPLICATION_ID: Final = 0x4D504C54
 #: What reading a damaged file can raise: SQLite quotes damaged names in its messages, which are then no UTF-8.
 READ_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 
-#: The version of the tables. A higher one is refused, a lower one will be migrated.
-FORMAT: Final = 1
+#: The version of the tables. A higher one is refused, a lower one is migrated. 2 has the table of recent ids.
+FORMAT: Final = 2
 
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER_BYTES: Final = 100  # section 1.3 of SQLite's file format; user_version at 60, application_id at 68
@@ -48,7 +49,8 @@ def prepare(path: Path) -> None:
     except OSError as exc:
         raise JournalError(f"The journal {path} cannot be opened: {exc.strerror}.") from exc
     if header:
-        _check_header(path, header)
+        if _check_header(path, header) < FORMAT:
+            _migrate(path)
         return
     try:
         _create(path)
@@ -117,7 +119,8 @@ def store_last_stamp(connection: sqlite3.Connection, stamp: int) -> None:
     connection.execute(_STORE_CLOCK, (stamp, checksum((stamp,))))
 
 
-def _check_header(path: Path, header: bytes) -> None:
+def _check_header(path: Path, header: bytes) -> int:
+    """Return the version of a journal's tables. Raises :class:`JournalError` if it is none that can be read."""
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
         raise JournalError(f"{path} is not a journal, or its beginning is damaged. It is left as it is; name another.")
     application = int.from_bytes(header[68:72], "big")
@@ -131,6 +134,20 @@ def _check_header(path: Path, header: bytes) -> None:
         )
     if version < 1:
         raise damaged(path, f"its format is {version}")
+    return version
+
+
+def _migrate(path: Path) -> None:
+    """Bring the tables to this version. Done again until a checkpoint has brought the version to the header."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for line in RECENT.ddl:
+                connection.execute(line.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1))
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+            connection.execute("COMMIT")
+    except READ_ERRORS as exc:
+        raise damaged(path, f"SQLite says {str(exc)!r}") from exc
 
 
 def _create(path: Path) -> None:

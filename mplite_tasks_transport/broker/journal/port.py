@@ -19,6 +19,7 @@ __all__ = [
     "DropHolder",
     "DropMessage",
     "DropQueue",
+    "DropRecent",
     "DropResult",
     "Durability",
     "Journal",
@@ -27,6 +28,7 @@ __all__ = [
     "KeepHolder",
     "KeepMessage",
     "KeepQueue",
+    "KeepRecent",
     "KeepResult",
     "Record",
 ]
@@ -60,7 +62,7 @@ class KeepQueue(_Record, frozen=True):
 
 
 class DropQueue(_Record, frozen=True):
-    """A durable queue and all of its messages and bindings are gone."""
+    """A durable queue and all of its messages, bindings and recent ids are gone."""
 
     number: int
 
@@ -164,6 +166,24 @@ class DropHolder(_Record, frozen=True):
     identity: str
 
 
+class KeepRecent(_Record, frozen=True):
+    """These ids were settled in a queue in one turn; a repetition of one of them is no new message.
+
+    ``stamp`` is when, in microseconds since the epoch, and differs from that of every other such record of the queue.
+    """
+
+    queue: int
+    stamp: int
+    ids: list[str]
+
+
+class DropRecent(_Record, frozen=True):
+    """What was settled in a queue before a stamp is not remembered any more."""
+
+    queue: int
+    before: int
+
+
 Record = (
     KeepQueue
     | DropQueue
@@ -177,6 +197,8 @@ Record = (
     | DropResult
     | KeepHolder
     | DropHolder
+    | KeepRecent
+    | DropRecent
 )
 
 
@@ -196,7 +218,7 @@ class Journal(Protocol):
 
     def load(self) -> Iterable[Record]:
         """Return what is kept: exchanges, then queues, bindings, messages in the order of their stamps, holders,
-        results.
+        results, recent ids in the order of their stamps.
 
         Only ``Keep…`` records. Called once, before the first :meth:`append`.
         """
