@@ -13,20 +13,23 @@ from .. import frames
 from ..errors import ReplyError
 from ..limits import MAX_ERROR_CHARS
 from .clock import Clock
-from .enquiries import LATER, Enquiries
+from .enquiries import Enquiries
 from .exchange import Binding
 from .holders import Holders
 from .journal.port import KeepBinding, KeepExchange, KeepHolder, KeepMessage, KeepQueue, KeepRecent, KeepResult, Record
 from .lifecycle import Lifecycle
+from .locks import QueueLocks
 from .matching import Matcher
 from .memory import Memory
 from .parking import Parking
 from .queue import Queue
-from .services import Services
+from .room import Room
+from .services import LATER, Services
 from .session import Holder, Process, Session
 from .topology import Topology
 from .traffic import Traffic
 from .vhost import VHost
+from .views import Views
 
 __all__ = ["Core"]
 
@@ -54,13 +57,19 @@ class Core:
         self._lifecycle = Lifecycle(self.services)
         self._matcher = Matcher(self.services, self._lifecycle)
         self._holders = Holders(self.services, self._lifecycle)
-        self._topology = Topology(self.services, self._lifecycle, self._matcher)
-        self._traffic = Traffic(self.services, self._lifecycle, self._matcher)
+        self._locks = QueueLocks(self.services)
+        self._room = Room(self.services)
+        self._views = Views(self.services, self._lifecycle, self._locks)
+        self._topology = Topology(self.services, self._lifecycle, self._matcher, self._locks, self._room)
+        self._traffic = Traffic(self.services, self._lifecycle, self._matcher, self._room)
         self._parking = Parking(self.services)
         # The table is written out by hand: what a peer sends never picks a method by its name.
         self._handlers: dict[type[Any], Callable[[Session, Any], Any]] = {
             **self._topology.handlers(),
             **self._traffic.handlers(),
+            **self._views.handlers(),
+            **self._locks.handlers(),
+            **self._room.handlers(),
             **Enquiries(self.services, self._holders, facts).handlers(),
         }
 
@@ -89,8 +98,11 @@ class Core:
         self._holders.leave(session)
         for name in list(session.locks):
             session.vhost.release_lock(name, session)
-        for request in list(session.waits):
-            session.vhost.results.stop_waiting(session, request)
+        for withdraw in list(session.waits.values()):
+            withdraw()
+        session.waits.clear()
+        self._views.close(session)
+        self._locks.close(session)
         for queue in list(session.exclusive):
             self._topology.delete_queue(queue)
         session.vhost.sessions.discard(session)
@@ -135,13 +147,16 @@ class Core:
         for call in self.services.agenda.due(self.services.clock.now(), TURN_SLICE):
             call()
         self._parking.let_go(self._apply)
+        self._room.admit(self._apply)
         due = self.services.agenda.next_due()
         # Nothing is handed out while a better message may be about to come due.
         late = due is not None and due <= self.services.clock.now()
         more = late or self._matcher.match(TURN_SLICE)
+        self._locks.pass_on()
+        self._room.tell_drained()
         self._holders.write()
         self._lifecycle.write_settled()
-        return more or self._parking.may_go
+        return more or self._parking.may_go or self._room.may_admit
 
     @property
     def is_stirred(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ProtocolError
+from ..errors import BrokerBusy, ProtocolError
 from ..frames import Publish
 from ..limits import MAX_MICROSECONDS, MAX_PAYLOAD_BYTES
 from ..payload import Payload, decode_payload, encode_payload
@@ -20,9 +20,17 @@ from .services import Services
 from .session import Holder
 from .vhost import VHost
 
-__all__ = ["Lifecycle"]
+__all__ = ["Lifecycle", "QueueFull"]
 
 _MICROSECONDS_PER_MS = 1000
+
+
+class QueueFull(BrokerBusy):
+    """A queue has as many messages as it may have."""
+
+    def __init__(self, queue: Queue) -> None:
+        super().__init__(f"Queue {queue.name!r} is full: it has {len(queue.shared_queue)} messages (x-max-length).")
+        self.queue = queue
 
 
 class Lifecycle:
@@ -40,16 +48,19 @@ class Lifecycle:
             again: the message follows from one that is being settled and may have its id (a retry, a dead letter): it
                 is no repetition. Where its id is taken all the same, it gets one of its own.
 
-        Raises :class:`NotFound` if there is no such exchange.
+        Raises :class:`NotFound` if there is no such exchange, :class:`QueueFull` if one of the queues is full.
         """
-        routed = False
-        for queue in list(vhost.route(frame.exchange, frame.routing_key, lambda: headers_of(frame.payload))):
-            routed = True
+        queues = list(vhost.route(frame.exchange, frame.routing_key, lambda: headers_of(frame.payload)))
+        if not again:
+            for queue in queues:
+                if queue.is_full and not queue.has(frame.id):
+                    raise QueueFull(queue)
+        for queue in queues:
             if again and queue.has(frame.id):
                 self._arrive(queue, frame, f"{frame.id}~{self._services.clock.stamp()}")
             elif again or not queue.knows(frame.id, self._services.clock.reading()):
                 self._arrive(queue, frame, frame.id)
-        return routed
+        return bool(queues)
 
     def _arrive(self, queue: Queue, frame: Publish, id: str) -> None:
         now = self._services.clock.now()
@@ -206,6 +217,16 @@ class Lifecycle:
             queue.shared_index.add(entry)
         self._keep(queue, entry, queue.shared_queue[id])
         return True
+
+    def change_payload(self, queue: Queue, id: str, payload: bytes) -> None:
+        """Give a waiting or delayed message another payload; its place stays."""
+        entry = queue.find(id)
+        if entry is None:
+            return
+        self._services.memory.remove(queue.shared_queue[id])
+        self._services.memory.add(payload)
+        queue.shared_queue[id] = payload
+        self._keep(queue, entry, payload)
 
     @staticmethod
     def _release(held: Held) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from .agenda import Agenda
 from .clock import Clock
@@ -11,7 +12,10 @@ from .memory import Memory
 from .queue import Queue
 from .session import Holder, Session
 
-__all__ = ["Services"]
+__all__ = ["LATER", "Services"]
+
+#: What a handler returns when the answer comes later.
+LATER: Final = object()
 
 
 @dataclass(slots=True)
@@ -26,6 +30,8 @@ class Services:
         holders_changed: those whose record in the journal is out of date.
         settled: ids that left a queue in this turn and that the journal has to remember.
         next_queue: the number of the next durable queue.
+        crowded: queues for whose room publishes wait.
+        joined: queues for whose end of work requests wait.
     """
 
     clock: Clock
@@ -38,3 +44,5 @@ class Services:
     holders_changed: dict[str, Holder] = field(default_factory=dict)
     settled: dict[Queue, list[str]] = field(default_factory=dict)
     next_queue: int = 1
+    crowded: dict[Queue, None] = field(default_factory=dict)
+    joined: dict[Queue, None] = field(default_factory=dict)
