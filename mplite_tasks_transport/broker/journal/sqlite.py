@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,10 @@ _TRANSACTION_BYTES: Final = 4 * 4096
 
 #: Bytes that a record changes besides its contents: rows lie close together, so several share a page.
 _RECORD_BYTES: Final = 1024
+
+#: Microseconds by which the last stamp in the file runs ahead, so that only one transaction a second writes it: a page
+#: and a statement less in the others. After a crash the clock goes on from there, at most so much too late.
+_STAMPS_AHEAD: Final = 1_000_000
 
 #: Errors that leave the journal usable once there is room again; after any other one its state is in doubt.
 _PASSING: Final = frozenset({"SQLITE_FULL", "SQLITE_NOMEM", "SQLITE_TOOBIG"})
@@ -84,7 +89,7 @@ class SQLiteJournal:
         prepare(path)
         self._connection = connect(path, durability, factory=factory)
         try:
-            self._last_stamp = last_stamp(self._connection, path)
+            self._last_stamp = self._stored_stamp = last_stamp(self._connection, path)
             second = connect(path, durability, factory=factory)
         except BaseException:
             self._connection.close()
@@ -93,7 +98,10 @@ class SQLiteJournal:
         self._writer = Writer(self._commit, self._durable, self._fail) if durability is Durability.FSYNC else None
 
     def last_stamp(self) -> int:
-        """Return the last stamp that was ever appended, in microseconds; 0 in a new journal."""
+        """Return the last stamp that was ever appended, in microseconds; 0 in a new journal.
+
+        After a crash it is a later one, by a second at most.
+        """
         return self._last_stamp
 
     def load(self) -> Iterator[Record]:
@@ -143,6 +151,7 @@ class SQLiteJournal:
         self._closed = True
         if self._writer is not None:
             self._writer.close()
+        self._store_exact_stamp()
         self._checkpointer.close()
         self._connection.close()
 
@@ -163,18 +172,26 @@ class SQLiteJournal:
     def _commit(self, batch: Batch, size: int, stamp: int) -> None:
         """Run the batch as one transaction. Raises :class:`sqlite3.Error`; then nothing of it is kept."""
         connection = self._connection
+        ahead = stamp + _STAMPS_AHEAD if stamp > self._stored_stamp else self._stored_stamp
         self._checkpointer.finish_if_long(connection)
         connection.execute("BEGIN IMMEDIATE")
         try:
             for sql, rows in batch:
                 connection.executemany(sql, rows)
-            store_last_stamp(connection, stamp)
+            if ahead != self._stored_stamp:
+                store_last_stamp(connection, ahead)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        self._stored_stamp = ahead
         self._checkpointer.wrote(size)
+
+    def _store_exact_stamp(self) -> None:
+        if self._failure is None and self._stored_stamp > self._last_stamp:
+            with contextlib.suppress(sqlite3.Error):  # the later stamp that is there does as well
+                store_last_stamp(self._connection, self._last_stamp)
 
     def _durable(self, sequence: int) -> None:
         self.on_durable(sequence)
