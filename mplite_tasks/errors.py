@@ -91,7 +91,7 @@ class TaskError(MPLiteError):
         self.traceback = traceback
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - it is no error of its own, only the cause that carries a text
+class RemoteTraceback(Exception):
     """The traceback of an exception that was raised in a worker, as text; it is the ``__cause__`` of the exception."""
 
     def __init__(self, text: str) -> None:

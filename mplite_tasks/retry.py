@@ -71,7 +71,7 @@ class Retry:
         return None if self.stop(state) else max(0.0, wait)
 
 
-class RetryTask(Exception):  # noqa: N818 - raised to ask for something, like StopIteration
+class RetryTask(Exception):
     """Raised by a task that wants to be run again.
 
     How often stands in the task's ``retry=`` policy, or is three times. Then the task fails with the exception that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -76,7 +77,7 @@ def main(app: str, concurrency: int, queues: tuple[str, ...], loglevel: str) -> 
 
 def _banner(ready: Ready, concurrency: int) -> None:
     tasks = f"\n{' ' * 15}".join(ready.tasks) or "none"
-    click.echo(
+    text = (
         f"mplite-worker {__version__}\n"
         f"  app          {ready.app}\n"
         f"  broker       {ready.broker}\n"
@@ -84,7 +85,9 @@ def _banner(ready: Ready, concurrency: int) -> None:
         f"  concurrency  {concurrency}\n"
         f"  tasks        {tasks}"
     )
-    sys.stdout.flush()
+    with contextlib.suppress(BrokenPipeError):  # whoever read our output has had enough
+        click.echo(text)
+        sys.stdout.flush()
 
 
 def _failure(failed: Failed) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import kombu
 from kombu import Message
 
-from mplite_tasks_transport import DeliveryFacts, Feature
+from mplite_tasks_transport import DeliveryFacts, Feature, Publication
 
 from ..app import MPLite
 from ..pool import Link
@@ -75,12 +76,11 @@ class Session:
     def settle(self, message: Message, settlement: Settlement) -> None:
         """Tell the broker what came of a message, and return when that is committed."""
         features = self.link.features
-        keeps_results = Feature.RESULTS in features.supported
         features.settle(
             message,
-            outcome=settlement.outcome if keeps_results else None,
+            outcome=settlement.outcome if Feature.RESULTS in features.supported else None,
             outcome_ttl=settlement.outcome_ttl,
-            publish=settlement.publish,
+            publish=settlement.publish if Feature.DELAY in features.supported else _at_once(settlement.publish),
         )
         features.flush()
 
@@ -95,3 +95,11 @@ class Session:
     def close(self) -> None:
         """Close the connection. What is unsettled goes back to its place."""
         self.link.close()
+
+
+def _at_once(publications: Sequence[Publication]) -> list[Publication]:
+    """Return publications for a broker that knows no delay: a retry that comes too early is better than none."""
+    for publication in publications:
+        if publication.delay:
+            logger.warning("This broker knows no delays: task [%s] is run again at once", publication.id)
+    return [replace(publication, delay=0.0) for publication in publications]
