@@ -201,6 +201,7 @@ class CoreMachine(RuleBasedStateMachine):
     @rule()
     def open(self) -> None:
         self.channels.append(ModelChannel(self.bench.client(), 1))
+        self.turn()  # letting a client in makes one
 
     @precondition(lambda self: len(self.channels) < 5)
     @rule(pick=indexes)
