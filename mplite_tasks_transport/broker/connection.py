@@ -24,7 +24,7 @@ __all__ = ["ClientConnection"]
 log = logging.getLogger("mplite.broker")
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(asyncio.BufferedProtocol):
     """Reads frames of one client and writes frames to it.
 
     Until the handshake is over, nothing that arrives reaches the message codec, and a frame may have 2 KiB.
@@ -71,10 +71,14 @@ class ClientConnection(asyncio.Protocol):
             return False
         return True
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to read to: all connections share one place, since what was read is taken at once."""
+        return self._server.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
         try:
-            for body in self._reader.feed(data):
+            for body in self._reader.feed(self._server.read_buffer[:nbytes]):
                 if self.session is None:
                     self._shake_hands(body)
                 else:

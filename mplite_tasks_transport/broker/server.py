@@ -40,6 +40,9 @@ _LONGEST_NAP = 30.0
 #: Seconds that a shutdown gives its clients to read their goodbye.
 _GOODBYE_SECONDS = 1.0
 
+#: Bytes of one read. They are reserved once: an allocation of that size for each read costs more than the read.
+_READ_BYTES = 256 * 1024
+
 #: Cyclic garbage is rare here (a closed connection), and a full collection walks every message: at a million waiting
 #: it stops the loop for hundreds of milliseconds. Young objects are still looked at, old ones practically never.
 _GC_THRESHOLDS = (50_000, 50, 1_000_000)
@@ -87,6 +90,7 @@ class Server:
     def __init__(self, config: BrokerConfig) -> None:
         self.loop = asyncio.get_running_loop()
         self.key = config.key
+        self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self._config = config
         self._journal = config.journal
         self._started = time.time()
