@@ -18,6 +18,9 @@ KILLS = 20
 #: Kills of the template: each makes the worker import the app again.
 TEMPLATE_KILLS = 5
 
+#: Times that the broker and a consumer are killed at once.
+DOUBLE_KILLS = 8
+
 #: Seconds of load, at most, between a recovery and the next kill, which has to come at any moment.
 LONGEST_PAUSE = 0.1
 
@@ -39,7 +42,7 @@ def pause(place: Arena) -> None:
 
 
 def all_run(place: Arena, worker: WorkerProcess) -> None:
-    """Wait until each consumer of a worker has done another job."""
+    """Wait until as many consumers of a worker as it should have have done another job each."""
     place.wait_for_runs(lambda: worker.consumers)
 
 
@@ -94,3 +97,18 @@ def test_no_job_is_lost_or_repeated_when_templates_are_killed(tmp_path: Path, lo
                 place.wait_for_runs(lambda: [pid for pid in worker.consumers if pid not in orphans])
 
             place.kill("template", worker.template, orphans, recovered)
+
+
+def test_no_job_is_lost_or_repeated_when_the_broker_and_a_consumer_are_killed_together(
+    tmp_path: Path, local_home: Path, seed: int
+) -> None:
+    with arena(tmp_path, local_home, seed=seed) as place:
+        worker = place.start_worker()
+        all_run(place, worker)
+        for _ in range(DOUBLE_KILLS):
+            pause(place)
+            consumers = worker.consumers
+            victim = place.random.choice(consumers)
+            victims = [("broker", place.broker_pid(), consumers), ("consumer", victim, [victim])]
+            place.random.shuffle(victims)
+            place.kill_together(victims, lambda: all_run(place, worker))

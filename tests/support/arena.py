@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.acceptance.apps import chaos
 
 from .brokers import listener_pid
 from .checker import assert_clean
-from .chronicle import Follower, History, Kill, Remains, Writer, microseconds, read_calls, read_runs
+from .chronicle import Follower, History, Kill, Remains, Writer, read_calls, read_runs
 from .workers import ROOT, WorkerProcess, wait_until
 
 __all__ = ["APP", "LOG_VARIABLE", "Arena", "arena", "backlog_arena", "broker_status"]
@@ -33,6 +34,9 @@ LOG_VARIABLE = "CHAOS_LOG"
 
 #: Seconds within which anything that is waited for has to happen, on a machine that has other things to do.
 PATIENCE = 60.0
+
+#: Characters of each log that a failed test shows.
+SHOWN = 4000
 
 
 class Arena:
@@ -55,14 +59,14 @@ class Arena:
         self._directory = directory
         self._producers: list[subprocess.Popen[bytes]] = []
         self._follower = Follower(directory / "runs")
-        self._running: dict[tuple[str, str], int] = {}
-        self._ended: list[tuple[int, int]] = []
-        self._last_kill = 0
+        self._last_stamp = 0
+        self._ended: Counter[int] = Counter()
+        self._ended_before: Counter[int] = Counter()
         self._env = {**os.environ, LOG_VARIABLE: str(directory), "PYTHONUNBUFFERED": "1"}
 
     # Processes
 
-    def start_producers(self, *names: str, window: int = 150) -> None:
+    def start_producers(self, *names: str, window: int = 300) -> None:
         """Start one producer for each name."""
         for name in names:
             command = [sys.executable, "-m", "tests.support.producer", name, str(self.random.random())[2:], str(window)]
@@ -79,7 +83,7 @@ class Arena:
         """Return the broker that listens now."""
         info = local.read_info(self.home)
         pid = None if info is None else listener_pid(info.socket)
-        assert pid is not None, "there is no broker"
+        assert pid is not None, f"no broker listens in {self.home}: {info}, after {len(self.kills)} kills"
         return pid
 
     def send_backlog(self, number: int) -> list[str]:
@@ -96,37 +100,47 @@ class Arena:
     # Events
 
     def wait_for_runs(self, consumers: Callable[[], list[int]]) -> None:
-        """Wait until each consumer that there is at the time has done a job that it got after the last kill.
+        """Wait until each consumer that there is at the time has been handed a job since the last kill, and did it.
 
-        There have to be as many consumers as a worker has.
+        Two jobs have to be done for that: one may have been handed out before. There have to be as many consumers as a
+        worker has.
         """
 
         def all_ran() -> bool:
             self._read()
-            ran = {pid for pid, delivered_at in self._ended if delivered_at > self._last_kill}
+            ran = {pid for pid, times in self._ended.items() if times >= self._ended_before[pid] + 2}
             return len(ran.intersection(consumers())) >= self.consumers
 
         wait_until(all_ran, f"each of {self.consumers} consumers has done another job", PATIENCE)
 
     def kill(self, what: str, pid: int, affected: list[int], recovered: Callable[[], None]) -> None:
         """Kill a process with SIGKILL, wait until all is well again, and write that down."""
-        handle = os.pidfd_open(pid)
-        ended = select.poll()
-        ended.register(handle, select.POLLIN)
-        at = microseconds()
-        os.kill(pid, signal.SIGKILL)
-        ended.poll()
-        os.close(handle)
-        self._last_kill = microseconds()
+        self.kill_together([(what, pid, affected)], recovered)
+
+    def kill_together(self, victims: list[tuple[str, int, list[int]]], recovered: Callable[[], None]) -> None:
+        """Kill several processes, as :meth:`kill` does, one right after the other."""
+        self._read()
+        at = self._last_stamp
+        handles = [os.pidfd_open(pid) for _, pid, _ in victims]
+        for _, pid, _ in victims:
+            os.kill(pid, signal.SIGKILL)
+        for handle in handles:
+            ended = select.poll()
+            ended.register(handle, select.POLLIN)
+            ended.poll()
+            os.close(handle)
+        self._read()
+        self._ended_before = self._ended.copy()
         recovered()
-        self.kills.append(Kill(what, pid, at, microseconds(), tuple(affected)))
+        self._read()
+        self.kills += [Kill(what, pid, at, self._last_stamp, tuple(affected)) for what, pid, affected in victims]
 
     def _read(self) -> None:
-        for kind, id, pid, *rest in self._follower.lines():
+        for kind, _, pid, *rest in self._follower.lines():
             if kind == "start":
-                self._running[id, pid] = int(rest[-1])
+                self._last_stamp = max(self._last_stamp, int(rest[-1]))
             else:
-                self._ended.append((int(pid), self._running.pop((id, pid))))
+                self._ended[int(pid)] += 1
 
     # The end
 
@@ -163,8 +177,10 @@ class Arena:
             producer.wait()
         for worker in self.workers:
             worker.clean_up()
-            if worker.output:
-                print(worker.output[-4000:])
+            print(worker.output[-SHOWN:])
+        log = self.home / "broker.log"
+        if log.exists():
+            print(log.read_text()[-SHOWN:])
 
 
 def broker_status() -> dict[str, object]:

@@ -1,7 +1,8 @@
 """What is written down while a system is being tested: calls of producers, runs of jobs, kills, and what was left.
 
 Producers and jobs append lines to files, one write each, so that nothing is missing of a process that is killed. Times
-are microseconds since the epoch. The stamps of a run are the broker's own.
+are microseconds since the epoch. The stamps of runs and kills are the broker's own, which may be a little ahead of the
+wall clock after a crash.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Kill:
     Parameters:
         what: ``consumer``, ``broker``, ``supervisor`` or ``template``.
         pid: the process.
-        at: just before the kill.
-        over: when everything was seen to work again.
+        at: the last stamp of a delivery that was seen before the kill.
+        over: the last stamp of a delivery that was seen when everything worked again.
         affected: the consumers that lost their connection or were stopped by it. Each may have been handed a job that
             it never began with, of which there is no record.
     """

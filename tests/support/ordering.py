@@ -7,7 +7,7 @@ consumer that a kill affects explains at most one job, from its last start befor
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def _hands(history: History) -> Iterator[_Hand]:
         each.sort()
     for kill in sorted(history.kills, key=lambda kill: kill.over):
         for pid in kill.affected:
-            before = bisect_left(starts[pid], kill.at)
+            before = bisect_right(starts[pid], kill.at)
             yield _Hand(starts[pid][before - 1] if before else 0, kill.over)
 
 

@@ -16,7 +16,7 @@ from tests.acceptance.apps.chaos import PATIENCE, app, log_directory, work
 from .chronicle import Follower, Writer
 
 #: Jobs of one ``send_many``.
-BATCH = 40
+BATCHES = (2, 30, 300)
 
 #: Milliseconds that a job takes at most.
 LONGEST = 4.0
@@ -40,9 +40,9 @@ class Producer:
         while not self.stopping:
             self._wait_for_room()
             kind = self._random.random()
-            if kind < 0.3:
+            if kind < 0.1:
                 self._send_many()
-            elif kind < 0.4:
+            elif kind < 0.2:
                 self._ask()
             else:
                 self._send(self._priority())
@@ -70,7 +70,7 @@ class Producer:
         return id
 
     def _send_many(self) -> None:
-        calls = [(self._id(), self._priority()) for _ in range(BATCH)]
+        calls = [(self._id(), self._priority()) for _ in range(self._random.choice(BATCHES))]
         for id, priority in calls:
             self._record.attempt(id, priority)
         app.send_many([work.options(priority=p, id=id).si(self._random.uniform(0, LONGEST)) for id, p in calls])
