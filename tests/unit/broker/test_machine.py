@@ -154,6 +154,11 @@ class CoreMachine(RuleBasedStateMachine):
         if not known:
             self.arrive(queue, id, priority, delay, ttl, persistent)
 
+    @rule(placed=st.lists(st.tuples(queues, priorities, st.booleans()), min_size=2, max_size=8))
+    def publish_many(self, placed: list[tuple[str, int, bool]]) -> None:
+        for queue, priority, persistent in placed:
+            self.publish(queue, "", priority, 0, 0, persistent, fresh=True)
+
     @rule(pick=indexes, priority=priorities)
     def reprioritise(self, pick: int, priority: int) -> None:
         self.turned = False
@@ -192,10 +197,13 @@ class CoreMachine(RuleBasedStateMachine):
 
     # Rules: what consumers do
 
-    @initialize()
-    def first_channels(self) -> None:
-        for _ in range(2):
+    @initialize(credits=st.lists(st.integers(0, 3), min_size=3, max_size=3))
+    def first_channels(self, credits: list[int]) -> None:
+        for number, prefetch in enumerate(credits):
             self.open()
+            self.qos(number, prefetch)
+            for queue in LIVE:
+                self.consume(number, queue, no_ack=False, starts=number == 0)
 
     @precondition(lambda self: len(self.channels) < 5)
     @rule()
@@ -337,6 +345,13 @@ class CoreMachine(RuleBasedStateMachine):
 
     # The turn
 
+    @rule(times=st.integers(1, 8), pick=indexes, verb=st.sampled_from(["ack", "requeue", "retry"]))
+    def work(self, times: int, pick: int, verb: str) -> None:
+        """Settle one delivery a turn, as a worker does."""
+        for n in range(times):
+            self.settle(pick + n, verb, multiple=False, credit=True, priority=n)
+            self.turn()
+
     @rule()
     def turn(self) -> None:
         self.bench.turn()
@@ -425,5 +440,5 @@ class CoreMachine(RuleBasedStateMachine):
 
 TestCore = CoreMachine.TestCase
 TestCore.settings = settings(
-    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=200, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
