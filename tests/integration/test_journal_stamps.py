@@ -51,3 +51,24 @@ def test_after_an_orderly_end_the_last_stamp_is_exact(tmp_path: Path, durability
         again = SQLiteJournal(tmp_path / "journal", durability)
         assert again.last_stamp() == STAMP + life
         again.close()
+
+
+def test_crashes_in_a_row_do_not_add_up(tmp_path: Path) -> None:
+    last = STAMP
+    dead: list[SQLiteJournal] = []
+    for life in range(20):
+        path = tmp_path / f"life{life}" / "journal"
+        path.parent.mkdir()
+        if life:
+            for suffix in ("", "-wal"):
+                shutil.copy(tmp_path / f"life{life - 1}" / f"journal{suffix}", f"{path}{suffix}")
+        journal = SQLiteJournal(path)
+        dead.append(journal)  # closed at the end only: a crash closes nothing
+        list(journal.load())
+        last = max(journal.last_stamp(), last)
+        for _ in range(10):  # the wall clock stands still: each stamp is a microsecond after the last
+            last += 1
+            journal.append([KeepQueue(life, "/", f"q{life}", False, {})], last)
+    for journal in dead:
+        journal.close()
+    assert last - STAMP < SECOND

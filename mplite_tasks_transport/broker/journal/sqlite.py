@@ -31,8 +31,11 @@ _TRANSACTION_BYTES: Final = 4 * 4096
 _RECORD_BYTES: Final = 1024
 
 #: Microseconds by which the last stamp in the file runs ahead, so that only one transaction a second writes it: a page
-#: and a statement less in the others. After a crash the clock goes on from there, at most so much too late.
+#: and a statement less in the others. After a crash the clock goes on from there, at most so much too late. It is
+#: doubled up to that from little, so that crashes in a row do not add up: until the wall clock has caught up, stamps
+#: go on by one microsecond each, and a short life needs few.
 _STAMPS_AHEAD: Final = 1_000_000
+_FIRST_STAMPS_AHEAD: Final = 1_000
 
 #: Errors that leave the journal usable once there is room again; after any other one its state is in doubt.
 _PASSING: Final = frozenset({"SQLITE_FULL", "SQLITE_NOMEM", "SQLITE_TOOBIG"})
@@ -83,6 +86,7 @@ class SQLiteJournal:
         self.on_failure: Callable[[BaseException], None] = _ignore
         self._spans = Spans()
         self._sequence = 0
+        self._stamps_ahead = _FIRST_STAMPS_AHEAD
         self._failure: BaseException | None = None
         self._failing = threading.Lock()
         self._closed = False
@@ -172,7 +176,7 @@ class SQLiteJournal:
     def _commit(self, batch: Batch, size: int, stamp: int) -> None:
         """Run the batch as one transaction. Raises :class:`sqlite3.Error`; then nothing of it is kept."""
         connection = self._connection
-        ahead = stamp + _STAMPS_AHEAD if stamp > self._stored_stamp else self._stored_stamp
+        ahead = stamp + self._stamps_ahead if stamp > self._stored_stamp else self._stored_stamp
         self._checkpointer.finish_if_long(connection)
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -185,7 +189,9 @@ class SQLiteJournal:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        self._stored_stamp = ahead
+        if ahead != self._stored_stamp:
+            self._stored_stamp = ahead
+            self._stamps_ahead = min(2 * self._stamps_ahead, _STAMPS_AHEAD)
         self._checkpointer.wrote(size)
 
     def _store_exact_stamp(self) -> None:
