@@ -84,6 +84,8 @@ class Table:
         key: the names of the columns that identify a row, in the order in which rows are loaded.
         record: makes the record from the columns without the checksum. It may raise for values of a damaged row.
         indexed: the columns that another record's drop looks up.
+        clustered: whether the rows themselves lie in the order of their key. Otherwise that is an index beside them,
+            and a transaction writes a page of each.
     """
 
     name: str
@@ -91,12 +93,15 @@ class Table:
     key: tuple[str, ...]
     record: Callable[..., Record]
     indexed: tuple[str, ...] = ()
+    clustered: bool = False
 
     @property
     def ddl(self) -> list[str]:
         """The statements that make the table."""
         columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in self.columns.items())
         create = f"CREATE TABLE {self.name} ({columns}, crc INTEGER NOT NULL, PRIMARY KEY ({', '.join(self.key)}))"
+        if self.clustered:
+            create += " WITHOUT ROWID"
         return [create, *(f"CREATE INDEX {self.name}_{name} ON {self.name} ({name})" for name in self.indexed)]
 
     @property
@@ -179,6 +184,7 @@ HOLDERS: Final = Table(
     {"identity": "TEXT", "pid": "INTEGER", "pid_started": "INTEGER", "stamps": "BLOB"},
     ("identity",),
     lambda identity, pid, pid_started, stamps: KeepHolder(identity, pid, pid_started, _decode_stamps(stamps)),
+    clustered=True,
 )
 
 RESULTS: Final = Table(
@@ -193,6 +199,7 @@ RECENT: Final = Table(
     {"queue": "INTEGER", "stamp": "INTEGER", "ids": "BLOB"},
     ("queue", "stamp"),
     lambda queue, stamp, ids: KeepRecent(queue, stamp, _decode_ids(ids)),
+    clustered=True,
 )
 
 #: The tables in the order in which they are loaded: what others refer to comes first.
