@@ -55,6 +55,11 @@ OUTPUT_HIGH_BYTES: Final = 4 * 1024 * 1024
 #: Bytes of publishes that one connection may have parked at the memory watermark before the broker stops reading it.
 PARKED_BYTES_PER_CONNECTION: Final = 1024 * 1024
 
+#: Turns whose commit may be outstanding (a journal that waits for the disk), and bytes of requests that may wait
+#: meanwhile before nothing more is read: they share the next commit, and a stalled disk does not fill the memory.
+MAX_TURNS_IN_FLIGHT: Final = 4
+INBOX_HIGH_BYTES: Final = 16 * 1024 * 1024
+
 #: Share of the machine's (or the control group's) memory that waiting message bodies may take.
 MEMORY_WATERMARK_RATIO: Final = 0.4
 

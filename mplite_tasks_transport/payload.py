@@ -26,7 +26,7 @@ class Payload(msgspec.Struct, array_like=True, frozen=True):
     """
 
     body: bytes
-    properties: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies a mutable default for each instance
+    properties: dict[str, Any] = {}
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -155,7 +155,8 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def update_reading(self) -> None:
         """Read from the client, or stop for as long as its own requests pile up."""
-        reading = not self._output_full and not self._server.is_flooded_by(self.session)
+        server = self._server
+        reading = not (self._output_full or server.is_overrun or server.is_flooded_by(self.session))
         if self._transport is None or reading == self._reading or self._transport.is_closing():
             return
         self._reading = reading

@@ -20,7 +20,13 @@ from typing import Any
 
 from .._version import __version__
 from ..errors import Code, JournalError, ProtocolError
-from ..limits import MAX_CONNECTIONS, PARKED_BYTES_PER_CONNECTION, RESUME_SECONDS
+from ..limits import (
+    INBOX_HIGH_BYTES,
+    MAX_CONNECTIONS,
+    MAX_TURNS_IN_FLIGHT,
+    PARKED_BYTES_PER_CONNECTION,
+    RESUME_SECONDS,
+)
 from ..protocol import decode_request, encode_push
 from .clock import Clock
 from .connection import ClientConnection
@@ -98,7 +104,9 @@ class Server:
         self._connections: dict[ClientConnection, None] = {}
         self._by_session: dict[Session, ClientConnection] = {}
         self._inbox: list[tuple[ClientConnection, bytes | None]] = []
+        self._inbox_bytes = 0
         self._turn_scheduled = False
+        self._turn_put_off = False
         self._outbox: deque[tuple[int, list[tuple[ClientConnection, bytes]]]] = deque()
         self._appended = 0
         self._durable = 0
@@ -208,8 +216,21 @@ class Server:
 
     def receive(self, connection: ClientConnection, body: bytes) -> None:
         """A frame arrived; it is applied in the next turn."""
+        overrun = self.is_overrun
         self._inbox.append((connection, body))
+        self._inbox_bytes += len(body)
+        if self.is_overrun and not overrun:
+            self._update_reading()
         self._schedule()
+
+    @property
+    def is_overrun(self) -> bool:
+        """Whether so much waits to be applied, because the journal is slow, that nothing more is read."""
+        return self._inbox_bytes > INBOX_HIGH_BYTES
+
+    def _update_reading(self) -> None:
+        for connection in list(self._connections):
+            connection.update_reading()
 
     def lose(self, connection: ClientConnection) -> None:
         """A connection ended; after the frames that it sent before, what it held goes back."""
@@ -242,6 +263,9 @@ class Server:
         self._turn_scheduled = False
         if self._stopping:
             return
+        if self._appended - self._durable > MAX_TURNS_IN_FLIGHT:
+            self._turn_put_off = True  # the next commit has it taken
+            return
         try:
             self._take_turn()
         except Exception:
@@ -250,6 +274,9 @@ class Server:
 
     def _take_turn(self) -> None:
         inbox, self._inbox = self._inbox, []
+        overrun, self._inbox_bytes = self.is_overrun, 0
+        if overrun:
+            self._update_reading()
         for connection, body in inbox:
             self._apply(connection, body)
         more = self._core.finish_turn()
@@ -322,6 +349,9 @@ class Server:
     def _now_durable(self, seq: int) -> None:
         self._durable = seq
         self._deliver_post()
+        if self._turn_put_off:
+            self._turn_put_off = False
+            self._schedule()
 
     # Time
 
