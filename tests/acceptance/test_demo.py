@@ -14,7 +14,12 @@ from tests.support.workers import ROOT
 
 def test_the_demo_analyses_the_library_and_keeps_its_promises(local_home: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "examples.demo"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=110
+        [sys.executable, "-m", "examples.demo", "--files", "400"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for promise in ("0 jobs lost", "0 jobs run twice", "0 jobs started while an urgent one waited"):
