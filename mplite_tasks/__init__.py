@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         BadOption,
         BrokerUnavailable,
         ForkRefused,
+        HandlerNotFound,
+        InvalidHandler,
         InvalidTask,
         MPLiteError,
         NotSerializable,
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
         UndecodableMessage,
         UnknownTask,
     )
+    from .handlers import Handler, HandlerOptions, handler, register_handler
     from .options import CallOptions, TaskOptions
+    from .received import ReceivedMessage
+    from .registration import Registration
     from .result import Result
     from .retry import Retry, RetryTask
     from .signature import Signature
@@ -43,11 +48,17 @@ __all__ = [
     "BrokerUnavailable",
     "CallOptions",
     "ForkRefused",
+    "Handler",
+    "HandlerNotFound",
+    "HandlerOptions",
+    "InvalidHandler",
     "InvalidTask",
     "Job",
     "MPLite",
     "MPLiteError",
     "NotSerializable",
+    "ReceivedMessage",
+    "Registration",
     "RemoteTraceback",
     "Result",
     "ResultIgnored",
@@ -65,14 +76,22 @@ __all__ = [
     "UndecodableMessage",
     "UnknownTask",
     "current_job",
+    "handler",
+    "register_handler",
 ]
 
 _MODULES = {
     "MPLite": "app",
     "Job": "context",
     "current_job": "context",
+    "Handler": "handlers",
+    "HandlerOptions": "handlers",
+    "handler": "handlers",
+    "register_handler": "handlers",
     "CallOptions": "options",
     "TaskOptions": "options",
+    "ReceivedMessage": "received",
+    "Registration": "registration",
     "Result": "result",
     "Retry": "retry",
     "RetryTask": "retry",

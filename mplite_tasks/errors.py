@@ -11,6 +11,8 @@ __all__ = [
     "BadOption",
     "BrokerUnavailable",
     "ForkRefused",
+    "HandlerNotFound",
+    "InvalidHandler",
     "InvalidTask",
     "MPLiteError",
     "NotSerializable",
@@ -34,6 +36,10 @@ class MPLiteError(Exception):
 
 class InvalidTask(MPLiteError, TypeError):
     """The function cannot be declared as a task like this; the text says what to change."""
+
+
+class InvalidHandler(MPLiteError, TypeError):
+    """The function cannot be a handler like this; the text says what to change."""
 
 
 class BadOption(MPLiteError, ValueError):
@@ -104,6 +110,10 @@ class RemoteTraceback(Exception):
 
 class AppNotFound(MPLiteError, LookupError):
     """There is no app where ``-A`` says; give ``module:attribute``, such as ``-A proj:app``."""
+
+
+class HandlerNotFound(MPLiteError, LookupError):
+    """There is no function where ``mplite handle`` was told to look; give ``module:function``."""
 
 
 class ForkRefused(MPLiteError, RuntimeError):

@@ -50,7 +50,7 @@ class Link:
     def declare(self, queue: str) -> None:
         """Make sure that a queue and its dead letters exist, once on this connection."""
         if queue not in self._declared:
-            self.topology.declare(queue, self.channel, self.driver_type)
+            self.topology.declare(queue, self.connection, self.channel, self.driver_type)
             self._declared.add(queue)
 
     def declare_again(self) -> None:

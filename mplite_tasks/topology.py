@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any, Final
 
 import kombu
+from amqp.exceptions import PreconditionFailed
 
 __all__ = ["DEAD_SUFFIX", "Topology", "dead_queue"]
 
@@ -24,9 +26,11 @@ class Topology:
 
     Parameters:
         max_deliveries: consumers that may die with a message before it is a dead letter.
+        adopt: whether a queue that exists with other properties is used as it is; else that is an error.
     """
 
     max_deliveries: int
+    adopt: bool = False
 
     def queue(self, name: str, driver_type: str, consumer_arguments: dict[str, Any] | None = None) -> kombu.Queue:
         """Return Kombu's description of a queue for a kind of broker, to declare or to consume from it."""
@@ -39,9 +43,17 @@ class Topology:
             consumer_arguments=consumer_arguments,
         )
 
-    def declare(self, name: str, channel: Any, driver_type: str) -> None:
-        """Make sure that a queue and the one for its dead letters exist."""
-        self.queue(name, driver_type)(channel).queue_declare()
+    def declare(self, name: str, connection: kombu.Connection, channel: Any, driver_type: str) -> None:
+        """Make sure that a queue and the one for its dead letters exist.
+
+        Raises a channel error if one exists with other properties and may not be used as it is.
+        """
+        if self.adopt:
+            # On a channel of its own, since AMQP closes the one on which a declaration is refused.
+            with contextlib.suppress(PreconditionFailed), connection.channel() as other:
+                self.queue(name, driver_type)(other).queue_declare()
+        else:
+            self.queue(name, driver_type)(channel).queue_declare()
         dead = kombu.Queue(dead_queue(name), exchange=kombu.Exchange(""), routing_key=dead_queue(name), durable=True)
         dead(channel).queue_declare()
 

@@ -1,4 +1,4 @@
-"""A consumer process: takes one message, runs it, settles it, and so on until it is told to stop."""
+"""A consumer: takes one message, runs it, settles it, and so on until it is told to stop."""
 
 from __future__ import annotations
 
@@ -16,20 +16,17 @@ from mplite_tasks_transport import (
     LocalBrokerError,
     NoRoute,
     NotFound,
-    Outcome,
     ReplyError,
     StaleDelivery,
     TransportError,
 )
 
-from ..app import MPLite
-from ..failures import Failure
 from ..pool import lost_errors
-from ..states import State
-from .executor import Executor, Settlement
 from .exits import Exit
 from .session import Session
-from .stopping import StopIdle, StopSignals
+from .settlement import Executes, Settlement
+from .source import Source
+from .stopping import StopIdle, Stopping
 
 __all__ = ["Consumer"]
 
@@ -40,21 +37,24 @@ LAST_SETTLE_SECONDS: Final = 10.0
 
 
 class Consumer:
-    """What one forked process does.
+    """What one forked process does, or one thread of a handler.
 
     Parameters:
         queues: what it listens to; the broker decides the order over all of them.
-        stop: the process's signals.
+        stop: how it is told to stop.
+        executor: what it does with a message.
     """
 
-    def __init__(self, app: MPLite, queues: Sequence[str], stop: StopSignals) -> None:
-        self._app = app
+    def __init__(self, source: Source, queues: Sequence[str], stop: Stopping, executor: Executes) -> None:
+        self._source = source
         self._queues = queues
         self._stop = stop
         self._identity = uuid.uuid4().hex
-        self._executor = Executor(app)
+        self._executor = executor
         self._session: Session | None = None
-        connection = app.connection()
+        #: What the broker refused, if :meth:`run` returned for that.
+        self.refusal: BaseException | None = None
+        connection = source.connection()
         self._lost = lost_errors(connection)
         self._refused: tuple[type[BaseException], ...] = (
             *connection.connection_errors,
@@ -63,18 +63,19 @@ class Consumer:
         )
 
     def run(self) -> int:
-        """Consume until told to stop. Returns the exit status of the process."""
+        """Consume until told to stop. Returns the exit status of a process that does nothing else."""
         try:
             while not self._stop.requested:
                 self._one()
         except StopIdle:
             logger.debug("The consumer stops while it waits")
         except self._refused as exc:
-            logger.critical("The broker at %s refuses this consumer: %s", self._app.broker_url, exc)
+            self.refusal = exc
+            logger.critical("The broker at %s refuses this consumer: %s", self._source.broker_url, exc)
             return Exit.HOPELESS
         finally:
             self._close()
-            self._app.close()
+            self._source.close()
         return Exit.DONE
 
     def _one(self) -> None:
@@ -83,7 +84,7 @@ class Consumer:
             with self._stop.idle():
                 session = self._session or self._connect()
                 session.consume()
-                message = session.next()
+                message = session.next(self._stop.drain)
         except self._lost as exc:
             logger.warning("The connection to the broker was lost: %s", exc)
             self._close()
@@ -96,13 +97,18 @@ class Consumer:
     def _settle(self, message: Message, posted_at: int | None, settlement: Settlement) -> None:
         """Settle a message, over as many new connections as that takes."""
         session = self._session
+        missing = 0  # times that a queue was not there: somebody may have deleted one
         while session is not None:
             try:
+                if missing == 1:
+                    session.declare_again()
                 session.settle(message, settlement)
             except StaleDelivery:
                 logger.info("A job's message had been settled before, or has gone back to its queue meanwhile")
             except (ContentTooLarge, NoRoute, NotFound) as exc:
-                settlement = self._settlement_instead(session, message, settlement, exc)
+                missing += 1
+                if isinstance(exc, ContentTooLarge) or not settlement.publish or missing > 1:
+                    settlement = self._instead(message, settlement, exc)
                 continue
             except self._lost as exc:
                 logger.warning("The connection to the broker was lost while a job was being settled: %s", exc)
@@ -110,17 +116,9 @@ class Consumer:
                 continue
             return
 
-    @staticmethod
-    def _settlement_instead(
-        session: Session, message: Message, settlement: Settlement, error: ReplyError
-    ) -> Settlement:
-        """Return what is tried next when the broker refuses a settlement: at last, that the task has failed."""
-        id = message.headers.get("id")
-        logger.error("Task %s[%s] could not be settled: %s", message.headers.get("task"), id, error)
-        if settlement.publish and not isinstance(error, ContentTooLarge) and session.declare_again():
-            return settlement
-        failure = Outcome(id, State.FAILURE, Failure.of(error).encode()) if isinstance(id, str) else None
-        return Settlement(failure, settlement.outcome_ttl)
+    def _instead(self, message: Message, settlement: Settlement, error: ReplyError) -> Settlement:
+        logger.error("Message [%s] could not be settled: %s", message.headers.get("id"), error)
+        return self._executor.instead(message, settlement, error)
 
     def _reconnect(self, posted_at: int | None) -> Session | None:
         """Connect again to settle a message, ``None`` where that is no use: then the broker delivers it again."""
@@ -140,13 +138,14 @@ class Consumer:
             wait=tenacity.wait_exponential(multiplier=0.05, max=5.0) + tenacity.wait_random(0, 0.2),
             stop=self._stopping_for_too_long,
             before_sleep=self._log_first_failure,
+            sleep=self._stop.sleep,
             reraise=True,
         )
         kept = () if keep is None else (keep,)
-        self._session = attempts(lambda: Session(self._app, self._queues, self._identity, kept))
+        self._session = attempts(lambda: Session(self._source, self._queues, self._identity, kept))
         # A local broker that has once been there can be started again, even if that takes more than one try.
         self._lost = (*self._lost, LocalBrokerError)
-        logger.info("Connected to the broker at %s", self._app.broker_url)
+        logger.info("Connected to the broker at %s", self._source.broker_url)
         return self._session
 
     def _stopping_for_too_long(self, state: tenacity.RetryCallState) -> bool:
@@ -156,7 +155,7 @@ class Consumer:
     def _log_first_failure(self, state: tenacity.RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome is not None:
             error = state.outcome.exception()
-            logger.warning("The broker at %s cannot be reached; trying on: %s", self._app.broker_url, error)
+            logger.warning("The broker at %s cannot be reached; trying on: %s", self._source.broker_url, error)
 
     def _give_back(self, message: Message) -> None:
         """Give the message of a job back that is broken off; on any trouble the broker does it when we are gone."""

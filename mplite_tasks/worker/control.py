@@ -14,19 +14,25 @@ __all__ = ["Control", "Failed", "Note", "Ready", "Start", "Stop"]
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
-    """Supervisor to template, once: import this app and fork so many consumers.
+    """Supervisor to template, once: import this app or handler and fork so many consumers.
 
     Parameters:
-        app: what ``-A`` says.
-        concurrency: number of consumers.
-        queues: what they listen to; empty means those of the app.
+        app: what ``-A`` says; or ``module:function``.
+        concurrency: number of consumers; 0 for what the handler says.
+        queues: what they listen to; empty means those of the app or handler.
         level: of the log.
+        is_handler: whether it is a handler.
+        broker: URL of its broker, without a key; ``None`` for what it says itself.
+        retries: how often it is retried; ``None`` for what it says itself.
     """
 
     app: str
     concurrency: int
     queues: tuple[str, ...]
     level: str
+    is_handler: bool = False
+    broker: str | None = None
+    retries: int | None = None
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -36,6 +42,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     broker: str
     queues: tuple[str, ...]
     tasks: tuple[str, ...]
+    concurrency: int
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -12,7 +12,7 @@ from typing import Final
 from ..app import MPLite
 from ..errors import AppNotFound
 
-__all__ = ["find_app"]
+__all__ = ["find_app", "module_exists", "search_here"]
 
 #: Attributes of a module that are looked at first.
 _ATTRIBUTES: Final = ("app", "mplite", "celery")
@@ -30,9 +30,7 @@ def find_app(name: str) -> MPLite:
 
     Raises :class:`AppNotFound`, which says what was looked at; and what the app's own code raises when it is imported.
     """
-    directory = os.getcwd()  # noqa: PTH109 - sys.path holds strings
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
+    search_here()
     module_name, colon, attribute = name.partition(":")
     if not all(part.isidentifier() for part in (module_name + ("." + attribute if colon else "")).split(".")):
         raise AppNotFound(f"-A {name}: not a name like proj, proj.app or proj:app.")
@@ -42,16 +40,23 @@ def find_app(name: str) -> MPLite:
     return app
 
 
+def search_here() -> None:
+    """Have modules in the working directory found, as ``python -m`` does."""
+    directory = os.getcwd()  # noqa: PTH109 - sys.path holds strings
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+
+
 def _by_name(name: str) -> MPLite:
     parent, _, last = name.rpartition(".")
-    if parent and not _exists(name):
+    if parent and not module_exists(name):
         return _by_attribute(_import(parent, name), last, name)
     module = _import(name, name)
     app = _inside(module)
     if app is not None:
         return app
     for submodule in _SUBMODULES if hasattr(module, "__path__") else ():
-        if _exists(f"{name}.{submodule}"):
+        if module_exists(f"{name}.{submodule}"):
             app = _inside(_import(f"{name}.{submodule}", name))
             if app is not None:
                 return app
@@ -81,9 +86,10 @@ def _inside(module: ModuleType) -> MPLite | None:
     return next(iter(apps.values())) if len(apps) == 1 else None
 
 
-def _exists(module: str) -> bool:
+def module_exists(module: str) -> bool:
+    """Return whether there is a module of this name to import. Imports the packages that it is in."""
     parent = module.rpartition(".")[0]
-    if parent and (not _exists(parent) or not hasattr(_import(parent, parent), "__path__")):
+    if parent and (not module_exists(parent) or not hasattr(_import(parent, parent), "__path__")):
         return False
     try:
         return importlib.util.find_spec(module) is not None
@@ -92,6 +98,6 @@ def _exists(module: str) -> bool:
 
 
 def _import(module: str, name: str) -> ModuleType:
-    if not _exists(module):
+    if not module_exists(module):
         raise AppNotFound(f"-A {name}: there is no module {module!r} in {os.getcwd()} or on the Python path.")  # noqa: PTH109 - shown
     return importlib.import_module(module)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import kombu
@@ -12,9 +12,9 @@ from kombu import Message
 
 from mplite_tasks_transport import DeliveryFacts, Feature, Publication
 
-from ..app import MPLite
 from ..pool import Link
-from .executor import Settlement
+from .settlement import Settlement
+from .source import Source
 
 __all__ = ["Session"]
 
@@ -22,20 +22,19 @@ logger = logging.getLogger("mplite_tasks.worker")
 
 
 class Session:
-    """One connection of one consumer process, from connect to close.
+    """One connection of one consumer, from connect to close.
 
     Parameters:
-        identity: names the process, so that what it holds survives the end of the broker.
-        keep: the broker's stamps of the messages that the process still works on.
+        identity: names the consumer, so that what it holds survives the end of the broker.
+        keep: the broker's stamps of the messages that the consumer still works on.
     """
 
-    def __init__(self, app: MPLite, queues: Sequence[str], identity: str, keep: Collection[int] = ()) -> None:
-        self._app = app
+    def __init__(self, source: Source, queues: Sequence[str], identity: str, keep: Collection[int] = ()) -> None:
+        self._source = source
         self._queues = queues
         self._inbox: deque[Message] = deque()
         self._consumer: kombu.Consumer | None = None
-        self._declared_again = False
-        self.link = Link(app.connection(), app.topology)
+        self.link = Link(source.connection(), source.topology)
         self.link.features.identify(identity, keep=keep)
 
     @property
@@ -53,9 +52,9 @@ class Session:
         arguments = link.features.consumer_arguments()
         self._consumer = kombu.Consumer(
             link.channel,
-            [self._app.topology.queue(name, link.driver_type, arguments) for name in self._queues],
+            [self._source.topology.queue(name, link.driver_type, arguments) for name in self._queues],
             on_message=self._inbox.append,
-            accept=self._app.accepted_content_types,
+            accept=self._source.accepted_content_types,
             auto_declare=False,
             prefetch_count=1,
         )
@@ -63,10 +62,14 @@ class Session:
         self._consumer.on_decode_error = lambda message, error: self._inbox.append(message)
         self._consumer.consume()
 
-    def next(self) -> Message:
-        """Wait for the next message and return it."""
+    def next(self, drain: Callable[[kombu.Connection], None]) -> Message:
+        """Wait for the next message and return it.
+
+        Parameters:
+            drain: waits for events of a connection and handles them, at least one.
+        """
         while not self._inbox:
-            self.link.connection.drain_events()
+            drain(self.link.connection)
         return self._inbox.popleft()
 
     def facts(self, message: Message) -> DeliveryFacts:
@@ -84,13 +87,11 @@ class Session:
         )
         features.flush()
 
-    def declare_again(self) -> bool:
-        """Declare the queues once more. Returns whether that is worth a try: once on each connection."""
-        if self._declared_again:
-            return False
-        self._declared_again = True
+    def declare_again(self) -> None:
+        """Declare the queues and their dead letters once more: somebody may have deleted one."""
         self.link.declare_again()
-        return True
+        for name in self._queues:
+            self.link.declare(name)
 
     def close(self) -> None:
         """Close the connection. What is unsettled goes back to its place."""

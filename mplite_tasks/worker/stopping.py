@@ -11,10 +11,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
+from typing import Protocol
 
-__all__ = ["STOP_NOW", "STOP_WHEN_DONE", "StopIdle", "StopSignals"]
+import kombu
+
+__all__ = ["STOP_NOW", "STOP_WHEN_DONE", "StopIdle", "StopSignals", "Stopping"]
 
 STOP_WHEN_DONE = signal.SIGTERM
 STOP_NOW = signal.SIGQUIT
@@ -26,18 +29,47 @@ class StopIdle(BaseException):
     """Raised out of a wait for the next message: there is nothing to finish."""
 
 
-class StopSignals:
-    """The handlers of a consumer process, and what they need to know."""
+class Stopping(Protocol):
+    """How a consumer learns that it is to stop, and what may be interrupted for that."""
 
-    def __init__(self) -> None:
-        self.requested_at: float | None = None
-        self._idle = False
-        self._give_back: Callable[[], None] | None = None
+    @property
+    def requested_at(self) -> float | None:
+        """When that was asked for, by the monotonic clock."""
 
     @property
     def requested(self) -> bool:
         """Whether the consumer is to stop."""
-        return self.requested_at is not None
+
+    def idle(self) -> AbstractContextManager[None]:
+        """Let a stop interrupt the block by :class:`StopIdle`."""
+
+    def running(self, give_back: Callable[[], None]) -> AbstractContextManager[None]:
+        """Say that a job runs in the block, and how its message is given back."""
+
+    def drain(self, connection: kombu.Connection) -> None:
+        """Wait for events of a connection and handle them, at least one."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait so long."""
+
+
+class StopSignals:
+    """The handlers of a consumer process, and what they need to know."""
+
+    def __init__(self) -> None:
+        self._requested_at: float | None = None
+        self._idle = False
+        self._give_back: Callable[[], None] | None = None
+
+    @property
+    def requested_at(self) -> float | None:
+        """When the stop was asked for, by the monotonic clock."""
+        return self._requested_at
+
+    @property
+    def requested(self) -> bool:
+        """Whether the consumer is to stop."""
+        return self._requested_at is not None
 
     def install(self) -> None:
         """Take the signals of this process."""
@@ -70,9 +102,17 @@ class StopSignals:
         finally:
             self._give_back = None
 
+    def drain(self, connection: kombu.Connection) -> None:
+        """Wait for events of a connection; a signal interrupts that."""
+        connection.drain_events()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait so long; a signal interrupts that while the consumer is idle."""
+        time.sleep(seconds)
+
     def _when_done(self, signum: int, frame: FrameType | None) -> None:
-        if self.requested_at is None:
-            self.requested_at = time.monotonic()
+        if self._requested_at is None:
+            self._requested_at = time.monotonic()
         if self._idle:
             self._idle = False
             raise StopIdle

@@ -17,17 +17,18 @@ import traceback
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from ..app import MPLite
-from ..errors import AppNotFound, BadOption, ForkRefused
+from mplite_tasks_transport import InvalidURL
+
+from ..errors import AppNotFound, BadOption, ForkRefused, HandlerNotFound, InvalidHandler
 from .backoff import Backoff
 from .consumer import Consumer
 from .control import Control, Failed, Ready, Start, Stop
 from .exits import Exit
-from .finder import find_app
 from .forking import die_with_parent, refuse_threads
 from .logs import name_process, set_up_logging
 from .stopping import STOP_NOW, STOP_WHEN_DONE, StopSignals
 from .waiting import Waiter
+from .work import Work, find_work
 
 __all__ = ["KILL_SECONDS", "main"]
 
@@ -42,10 +43,10 @@ _TAKEN: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 class Template:
     """Keeps so many consumers running until it is told to stop."""
 
-    def __init__(self, app: MPLite, start: Start, control: Control) -> None:
-        self._app = app
-        self._queues: Sequence[str] = start.queues or app.queues
-        self._concurrency = start.concurrency
+    def __init__(self, work: Work, start: Start, control: Control) -> None:
+        self._work = work
+        self._queues: Sequence[str] = start.queues or work.queues
+        self._concurrency = start.concurrency or work.concurrency
         self._control = control
         self._waiter = Waiter(_TAKEN)
         self._waiter.watch(control)
@@ -58,9 +59,8 @@ class Template:
     def run(self) -> int:
         """Work until told to stop and every consumer has ended. Returns the exit status of the process."""
         self._fill()
-        self._control.send(
-            Ready(self._app.name, self._app.broker_url, tuple(self._queues), tuple(sorted(self._app.tasks)))
-        )
+        work = self._work
+        self._control.send(Ready(work.name, work.source.broker_url, tuple(self._queues), work.tasks, self._concurrency))
         while self._consumers or not self._stopping:
             signals, readable = self._waiter.wait(self._timeout())
             if readable:
@@ -147,7 +147,7 @@ class Template:
             stop.install()
             die_with_parent(parent, STOP_WHEN_DONE)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_TAKEN, STOP_NOW))
-            status = Consumer(self._app, self._queues, stop).run()
+            status = Consumer(self._work.source, self._queues, stop, self._work.executor()).run()
         except BaseException:
             logger.critical("The consumer failed, which it should never do", exc_info=True)
         finally:
@@ -173,28 +173,26 @@ def main(descriptor: int) -> int:
     if not isinstance(start, Start) or len(notes) > 1:
         return Exit.DONE  # told to stop, or left alone, before anything began
     set_up_logging(start.level)
-    failed, app = _load(start)
-    if app is None:
+    failed, work = _load(start)
+    if work is None:
         control.send(failed)
         return Exit.HOPELESS
     gc.collect()
     gc.freeze()  # what the app imported stays in pages that parent and consumers share
     try:
-        return Template(app, start, control).run()
+        return Template(work, start, control).run()
     except ForkRefused as exc:
         control.send(Failed(str(exc)))
         return Exit.HOPELESS
 
 
-def _load(start: Start) -> tuple[Failed, MPLite | None]:
+def _load(start: Start) -> tuple[Failed, Work | None]:
     try:
-        app = find_app(start.app)
-        app.close()
-        return Failed(""), app
-    except (AppNotFound, BadOption) as exc:
+        return Failed(""), find_work(start)
+    except (AppNotFound, BadOption, HandlerNotFound, InvalidHandler, InvalidURL) as exc:
         return Failed(str(exc)), None
-    except BaseException as exc:  # whatever the app's own code raises, SystemExit too, is shown to its author
-        text = f"-A {start.app}: importing it raised {type(exc).__name__}: {exc}"
+    except BaseException as exc:  # whatever the user's own code raises, SystemExit too, is shown to its author
+        text = f"{'' if start.is_handler else '-A '}{start.app}: importing it raised {type(exc).__name__}: {exc}"
         return Failed(" ".join(text.split()), "".join(traceback.format_exception(exc))), None
 
 

@@ -1,0 +1,116 @@
+"""The command ``mplite handle``: runs a handler in processes of its own. This process imports none of its code."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import click
+
+from mplite_tasks_transport import BrokerURL, InvalidURL, __version__
+
+from ..errors import BadOption
+from ..options import check_queue
+from ..worker.control import Failed, Ready, Start
+from ..worker.logs import LEVELS, name_process, set_up_logging
+from ..worker.supervisor import Supervisor
+from .lines import OneLineCommand
+
+__all__ = ["handle"]
+
+
+def _queues(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    try:
+        return tuple(dict.fromkeys(check_queue(name.strip()) for name in value.split(",")))
+    except BadOption as exc:
+        raise click.BadParameter(f"{value!r} is not a list like q1,q2: {exc}") from exc
+
+
+def _broker(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse a URL that cannot be used, or that shows a secret to everybody who can list processes."""
+    if value is None:
+        return None
+    if "://" not in value:
+        raise click.BadParameter("not a URL like mplite://host:7878/.")
+    if value.startswith("mplite"):
+        try:
+            has_key = BrokerURL.parse(value).key is not None
+        except InvalidURL as exc:
+            raise click.BadParameter(str(exc)) from exc
+    else:
+        has_key = ":" in value.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    if has_key:
+        raise click.BadParameter(
+            "no key or password here, where other users can read it: set MPLITE_KEY_FILE, or the whole URL as "
+            "MPLITE_BROKER."
+        )
+    return value
+
+
+@click.command(cls=OneLineCommand, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("handler", metavar="MODULE:FUNCTION")
+@click.option("-Q", "--queues", callback=_queues, metavar="Q1,Q2", help="Queues. Default: what @handler says.")
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(min=1),
+    help="Messages that are handled at a time, each in a process. Default: what @handler says, else 1.",
+)
+@click.option(
+    "-l",
+    "--loglevel",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    default="info",
+    show_default=True,
+    help="What is logged.",
+)
+@click.option(
+    "--broker",
+    callback=_broker,
+    metavar="URL",
+    help="The broker. Default: what @handler says, else $MPLITE_BROKER, else the local one.",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="How often a message is handled again that failed. Default: what @handler says, else 0.",
+)
+def handle(
+    handler: str,
+    queues: tuple[str, ...],
+    concurrency: int | None,
+    loglevel: str,
+    broker: str | None,
+    retries: int | None,
+) -> None:
+    """Call a function with each message of some queues, the highest priority first, until told to stop.
+
+    The first SIGTERM or Ctrl-C lets running handlers finish, the second one stops them now and their messages go back
+    to their places. Exit status: 0 when all were finished, 1 when some were broken off, 2 when it cannot work.
+    """
+    set_up_logging(loglevel)
+    name_process("supervisor")
+    start = Start(handler, concurrency or 0, queues, loglevel, is_handler=True, broker=broker, retries=retries)
+    sys.exit(Supervisor(start, on_ready=_banner, on_failure=_failure).run())
+
+
+def _banner(ready: Ready) -> None:
+    text = (
+        f"mplite handle {__version__}\n"
+        f"  handler      {ready.app}\n"
+        f"  broker       {ready.broker}\n"
+        f"  queues       {', '.join(ready.queues)}\n"
+        f"  concurrency  {ready.concurrency}"
+    )
+    with contextlib.suppress(BrokenPipeError):  # whoever read our output has had enough
+        click.echo(text)
+        sys.stdout.flush()
+
+
+def _failure(failed: Failed) -> None:
+    if failed.detail:
+        click.echo(failed.detail.rstrip(), err=True)
+    click.echo(f"mplite handle: {failed.text}", err=True)

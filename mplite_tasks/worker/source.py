@@ -1,0 +1,62 @@
+"""Where a consumer takes its messages from: a broker, and how its queues are declared there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import kombu
+
+from ..topology import Topology
+
+__all__ = ["BrokerSource", "Source"]
+
+
+class Source(Protocol):
+    """What a consumer needs to know of its broker. An app is one."""
+
+    @property
+    def topology(self) -> Topology:
+        """How queues are declared."""
+
+    @property
+    def accepted_content_types(self) -> Collection[str]:
+        """The content types that are decoded."""
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's URL, without its password."""
+
+    def connection(self) -> kombu.Connection:
+        """Return a new Kombu connection, not yet connected."""
+
+    def close(self) -> None:
+        """Close what this process has open besides the connections that were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSource:
+    """A broker by its URL, for consumers that belong to no app.
+
+    Parameters:
+        url: Kombu's URL.
+        transport_options: Kombu's.
+    """
+
+    url: str = field(repr=False)
+    topology: Topology
+    accepted_content_types: frozenset[str]
+    transport_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's URL, without its password."""
+        return str(self.connection().as_uri())
+
+    def connection(self) -> kombu.Connection:
+        """Return a new Kombu connection, not yet connected."""
+        return kombu.Connection(self.url, transport_options=dict(self.transport_options))
+
+    def close(self) -> None:
+        """Do nothing: nothing is open besides the connections that were asked for."""
