@@ -17,6 +17,7 @@ from .agenda import Appointment
 from .queue import Queue
 from .services import LATER, Services
 from .session import Session
+from .waits import check_wait
 
 __all__ = ["LockWaiter", "QueueLocks"]
 
@@ -39,23 +40,28 @@ class QueueLocks:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._passing: dict[Queue, None] = {}
+        #: Called when a lease is over, before the lock is free: what its holder had half done is undone.
+        self.on_revoke: Callable[[Session, Queue], None] = lambda session, queue: None
 
     def handlers(self) -> dict[type[Any], Callable[[Session, Any], Any]]:
         """Return the method for each request."""
         return {frames.AcquireQueueLock: self._acquire, frames.ReleaseQueueLock: self._release}
 
-    def check(self, session: Session, queue: Queue) -> None:
-        """Raise :class:`ResourceLocked` if another connection has the lock, and :class:`StaleDelivery`, once, if this
-        connection's lease of it is over."""
+    def check_lease(self, session: Session, queue: Queue) -> None:
+        """Raise :class:`StaleDelivery`, once, if this connection had the lock until its lease was over."""
         if queue in session.leases_lost:
             session.leases_lost.discard(queue)
             raise StaleDelivery(
                 f"The lock of queue {queue.name!r} was taken back, because its lease was over. "
                 "Hold it only to take one message out, or ask for a longer lease."
             )
+
+    def check(self, session: Session, queue: Queue) -> None:
+        """Raise what :meth:`check_lease` does, and :class:`ResourceLocked` if another connection has the lock."""
+        self.check_lease(session, queue)
         holder = queue.lock.holder
         if holder is not None and holder is not session:
-            raise ResourceLocked(f"Another connection has the lock of queue {queue.name!r}.")
+            raise ResourceLocked(f"Another connection has the lock of queue {queue.name!r}; take the lock first.")
 
     def close(self, session: Session) -> None:
         """A connection ended: its locks are free."""
@@ -73,10 +79,14 @@ class QueueLocks:
     def _acquire(self, session: Session, frame: frames.AcquireQueueLock) -> object:
         queue = session.vhost.queue(frame.queue, session)
         if not 0 < frame.lease <= MAX_LOCK_LEASE_SECONDS * 1_000_000:
-            raise PreconditionFailed(f"The lease of a lock is at most {MAX_LOCK_LEASE_SECONDS:g} seconds.")
+            raise PreconditionFailed(
+                f"The lease of a lock is more than 0 and at most {MAX_LOCK_LEASE_SECONDS:g} seconds."
+            )
+        self.check_lease(session, queue)
         if queue.lock.holder is session and frame.wait:
             raise ResourceLocked(f"This connection has the lock of queue {queue.name!r} already.")
-        session.leases_lost.discard(queue)
+        if frame.wait:
+            check_wait(session, frame.r)
         waiter = LockWaiter(session, frame.r, frame.lease)
         if queue.lock.holder is None and not queue.lock.waiting:
             self._give(queue, waiter)
@@ -92,8 +102,7 @@ class QueueLocks:
 
     def _release(self, session: Session, frame: frames.ReleaseQueueLock) -> None:
         queue = session.vhost.queue(frame.queue, session)
-        if queue in session.leases_lost:
-            self.check(session, queue)
+        self.check_lease(session, queue)
         if queue.lock.holder is not session:
             raise ResourceLocked(f"This connection does not have the lock of queue {queue.name!r}.")
         self._free(queue)
@@ -107,6 +116,7 @@ class QueueLocks:
     def _revoke(self, queue: Queue, session: Session) -> None:
         if queue.lock.holder is session:
             session.leases_lost.add(queue)
+            self.on_revoke(session, queue)
             self._free(queue)
 
     def _drop_holder(self, queue: Queue) -> None:

@@ -11,6 +11,7 @@ from ..frames import Failed, Ok, Publish, WaitDrained
 from .queue import Queue
 from .services import LATER, Services
 from .session import Session
+from .waits import check_wait
 
 __all__ = ["Room"]
 
@@ -26,9 +27,11 @@ class Room:
         return {WaitDrained: self._wait_drained}
 
     def line_up(self, session: Session, frame: Publish, queue: Queue) -> object:
-        """Let a publish wait until the queue has room."""
+        """Let a publish wait until the queue has room. What waits is counted in the memory, as what was taken is."""
+        check_wait(session, frame.r)
         place = (session, frame)
         queue.line.append(place)
+        self._services.memory.add(frame.payload)
         self._services.crowded[queue] = None
         session.waits[frame.r] = partial(self._leave_line, queue, place)
         return LATER
@@ -39,6 +42,7 @@ class Room:
             while queue.line and not queue.is_full:
                 session, frame = queue.line.popleft()
                 session.waits.pop(frame.r, None)
+                self._services.memory.remove(frame.payload)
                 apply(session, frame)
             if not queue.line:
                 self._services.crowded.pop(queue, None)
@@ -66,20 +70,23 @@ class Room:
         for session, request in requests:
             session.waits.pop(request, None)
             self._answer(session, Failed(request, Code.NOT_FOUND, text))
+        for _, frame in queue.line:
+            self._services.memory.remove(frame.payload)
         queue.line.clear()
         queue.joiners.clear()
 
     def _wait_drained(self, session: Session, frame: WaitDrained) -> object:
         queue = session.vhost.queue(frame.queue, session)
+        check_wait(session, frame.r)
         joiner = (session, frame.r)
         queue.joiners.append(joiner)
         self._services.joined[queue] = None
         session.waits[frame.r] = partial(self._leave_joiners, queue, joiner)
         return LATER
 
-    @staticmethod
-    def _leave_line(queue: Queue, place: tuple[Session, Publish]) -> None:
+    def _leave_line(self, queue: Queue, place: tuple[Session, Publish]) -> None:
         queue.line.remove(place)
+        self._services.memory.remove(place[1].payload)
 
     @staticmethod
     def _leave_joiners(queue: Queue, joiner: tuple[Session, int]) -> None:
