@@ -35,10 +35,10 @@ def overtakings(history: History, cut_short: Mapping[Run, Kill]) -> Iterator[tup
         firsts.setdefault(better.id, better)
         overtaken[better.id].append(worse)
     hands = list(_hands(history))
-    for id, worse in sorted(overtaken.items(), key=lambda pair: pair[1][-1].delivered_at):
-        hand = next((h for h in hands if h.explains(worse)), None)
+    for id, overtakers in sorted(overtaken.items(), key=lambda pair: pair[1][-1].delivered_at):
+        hand = next((h for h in hands if h.explains(overtakers)), None)
         if hand is None:
-            yield firsts[id], worse
+            yield firsts[id], overtakers
         else:
             hands.remove(hand)
 
