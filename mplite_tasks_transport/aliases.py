@@ -13,7 +13,10 @@ from kombu.transport import TRANSPORT_ALIASES
 __all__ = ["ALIASES", "register"]
 
 #: The schemes of broker URLs and the transport that serves them.
-ALIASES: Final = {"mplite": "mplite_tasks_transport.transport:Transport"}
+ALIASES: Final = {
+    "mplite": "mplite_tasks_transport.transport:Transport",
+    "mplites": "mplite_tasks_transport.transport:SecureTransport",
+}
 
 
 def register() -> None:

@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .dial import DEFAULT_CONNECT_SECONDS, Line, dial
 from .errors import ConnectionLost, ProtocolError, TransportError, reply_error
@@ -31,6 +31,9 @@ from .frames import (
 from .handshake import Welcome
 from .protocol import decode_push, encode_request
 from .url import BrokerURL
+
+if TYPE_CHECKING:
+    from .tls import TLSOptions
 
 __all__ = ["BrokerClient", "Event", "Reply"]
 
@@ -101,9 +104,22 @@ class BrokerClient:
         timeout: float | None = DEFAULT_CONNECT_SECONDS,
         autostart: bool = True,
         home: Path | None = None,
+        credentials: str | os.PathLike[str] | None = None,
+        tls: TLSOptions | None = None,
+        allow_plaintext: bool = False,
     ) -> BrokerClient:
         """Return a client that is connected. Parameters and errors are those of :func:`~.dial.dial`."""
-        return cls(url, dial(url, key=key, timeout=timeout, autostart=autostart, home=home))
+        line = dial(
+            url,
+            key=key,
+            timeout=timeout,
+            autostart=autostart,
+            home=home,
+            credentials=credentials,
+            tls=tls,
+            allow_plaintext=allow_plaintext,
+        )
+        return cls(line.url or url, line)
 
     def __repr__(self) -> str:
         state = "connected" if self.connected else "closed"

@@ -22,7 +22,9 @@ __all__ = [
     "ContentTooLarge",
     "FeatureNotSupported",
     "HandshakeRefused",
+    "InvalidCertificate",
     "InvalidKey",
+    "InvalidOption",
     "InvalidURL",
     "JournalError",
     "LocalBrokerError",
@@ -33,6 +35,7 @@ __all__ = [
     "ReplyError",
     "ResourceLocked",
     "StaleDelivery",
+    "TooManyConnections",
     "TransportError",
     "VersionMismatch",
     "reply_error",
@@ -70,6 +73,14 @@ class InvalidURL(TransportError, ValueError):
 
 class InvalidKey(TransportError, ValueError):
     """The key, or the file that should hold it, cannot be used as it is. The text never shows the key."""
+
+
+class InvalidOption(TransportError, ValueError):
+    """An option of the connection cannot be used as it is."""
+
+
+class InvalidCertificate(TransportError, ValueError):
+    """The peer's certificate, or the file that should hold one, is not what it has to be."""
 
 
 class ProtocolError(TransportError):
@@ -122,6 +133,12 @@ class ConnectionLost(_AMQPTextError, amqp.RecoverableConnectionError):  # type: 
     """The connection to the broker ended while it was in use; what was not confirmed is in doubt."""
 
     code = Code.CONNECTION_FORCED
+
+
+class TooManyConnections(BrokerUnreachable):
+    """The broker has as many connections as it takes, in all or from this address; try again later."""
+
+    code = Code.LIMIT_REACHED
 
 
 class HandshakeRefused(_AMQPTextError, amqp.IrrecoverableConnectionError):  # type: ignore[misc]

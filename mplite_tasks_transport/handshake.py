@@ -5,7 +5,8 @@ field by field: bytes of a peer that is not authenticated never reach the messag
 
 Each handshake frame has the usual length prefix, then a kind (one byte) and fields, each a length (unsigned 16-bit) and
 bytes. Where a key is needed, both sides prove it by HMAC-SHA-256 over their role and everything that was said before:
-both nonces, the versions, the vhost and the user. The MAC protects the handshake only, not what follows.
+both nonces, the versions, the vhost and the user. With TLS they prove it over the broker's certificate as well, so that
+nobody in between can pass a proof on. The MAC protects the handshake only; what follows is TLS's to protect.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import hashlib
 import hmac
 import secrets
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from ._version import __version__
-from .errors import Code, HandshakeRefused, ProtocolError, VersionMismatch
+from .errors import HandshakeRefused, ProtocolError, TooManyConnections, VersionMismatch
 from .limits import MAX_NAME_BYTES
 from .protocol import PROTOCOL_MAJOR, PROTOCOL_MINOR, frame_bytes
 
@@ -104,9 +106,13 @@ def _version(field: bytes) -> tuple[int, int]:
     return field[0], field[1]
 
 
-def _proof(key: bytes, role: bytes, transcript: bytes) -> bytes:
-    return hmac.new(key, _LENGTH.pack(len(role)) + role + transcript, hashlib.sha256).digest()
+def _proof(key: bytes, role: bytes, binding: bytes, transcript: bytes) -> bytes:
+    said = _LENGTH.pack(len(role)) + role + _LENGTH.pack(len(binding)) + binding + transcript
+    return hmac.new(key, said, hashlib.sha256).digest()
 
+
+#: The errors that come with the code that a refusal has.
+_REFUSALS: Final = {str(int(each.code)).encode(): each for each in (VersionMismatch, TooManyConnections)}
 
 _OUR_VERSION: Final = bytes([PROTOCOL_MAJOR, PROTOCOL_MINOR])
 
@@ -117,10 +123,12 @@ class ClientHandshake:
     Parameters:
         vhost, user: names that the broker looks up.
         key: the shared secret; ``None`` where the broker knows the peer by its unix socket.
+        binding: the channel binding of the certificate that the broker showed; empty without TLS.
     """
 
-    def __init__(self, *, vhost: str, user: str = "", key: bytes | None = None) -> None:
+    def __init__(self, *, vhost: str, user: str = "", key: bytes | None = None, binding: bytes = b"") -> None:
         self._key = key
+        self._binding = binding
         self._hello = _pack(
             Kind.HELLO,
             MAGIC,
@@ -142,6 +150,7 @@ class ClientHandshake:
         Raises:
             HandshakeRefused: the broker refuses, wants a key that we do not have, or does not know ours.
             VersionMismatch: the broker speaks another major version.
+            TooManyConnections: it takes no more of them.
             ProtocolError: the peer is no MPLite broker.
         """
         kind = body[:1]
@@ -151,15 +160,16 @@ class ClientHandshake:
             return self._welcomed(body)
         if kind == bytes([Kind.REFUSED]):
             code, text = _unpack(body, Kind.REFUSED, 2)[:2]
-            error = VersionMismatch if code == str(Code.VERSION_MISMATCH.value).encode() else HandshakeRefused
+            error = _REFUSALS.get(code, HandshakeRefused)
             raise error(text.decode("utf-8", "replace"))
         raise ProtocolError("The peer does not speak the MPLite protocol.")
 
     def _answer(self, body: bytes) -> bytes:
         if self._key is None:
             raise HandshakeRefused(
-                "The broker asks for a key. Put it in the URL (mplite://:KEY@host), in a key file "
-                "(transport option key_file, or MPLITE_KEY_FILE), or in MPLITE_KEY."
+                "The broker asks for a key. Put it in a credentials file (option credentials, or MPLITE_CREDENTIALS), "
+                "in a key file (transport option key_file, or MPLITE_KEY_FILE), in MPLITE_KEY, or in the URL "
+                "(mplite://:KEY@host)."
             )
         if self._transcript:
             raise ProtocolError("The broker sent a second challenge.")
@@ -167,7 +177,7 @@ class ClientHandshake:
         if len(nonce) != NONCE_BYTES:
             raise ProtocolError(f"A nonce has {NONCE_BYTES} bytes.")
         self._transcript = _LENGTH.pack(len(self._hello)) + self._hello + body
-        return frame_bytes(_pack(Kind.PROOF, _proof(self._key, b"client", self._transcript)))
+        return frame_bytes(_pack(Kind.PROOF, _proof(self._key, b"client", self._binding, self._transcript)))
 
     def _welcomed(self, body: bytes) -> Welcome:
         version, package, pid, proof = _unpack(body, Kind.WELCOME, 4)[:4]
@@ -175,7 +185,9 @@ class ClientHandshake:
         if self._key is not None and not self._transcript:
             # A key was given and never asked for: whoever this is, it did not prove that it knows it.
             raise HandshakeRefused("The peer let us in without proving that it knows the key; it is not our broker.")
-        if self._key is not None and not hmac.compare_digest(proof, _proof(self._key, b"broker", self._transcript)):
+        if self._key is not None and not hmac.compare_digest(
+            proof, _proof(self._key, b"broker", self._binding, self._transcript)
+        ):
             raise HandshakeRefused("The peer does not know the key that we share with the broker.")
         return Welcome(major, minor, _text(package), int.from_bytes(pid, "big"))
 
@@ -186,13 +198,23 @@ class BrokerHandshake:
     Parameters:
         pid: the broker's process id, told to clients.
         key: the shared secret, or ``None`` for a peer that the operating system vouches for.
+        keys_of: instead of ``key``: returns the keys of whoever says HELLO, none for somebody who may not come in.
+        binding: the channel binding of the certificate that was shown; empty without TLS.
 
     After :meth:`receive` has returned with ``done``, ``peer`` says who it is.
     """
 
-    def __init__(self, *, pid: int, key: bytes | None) -> None:
+    def __init__(
+        self,
+        *,
+        pid: int,
+        key: bytes | None = None,
+        keys_of: Callable[[Peer], Sequence[bytes]] | None = None,
+        binding: bytes = b"",
+    ) -> None:
         self._pid = pid
-        self._key = key
+        self._keys_of = keys_of if keys_of is not None or key is None else lambda _: (key,)
+        self._binding = binding
         self._hello = b""
         self._challenge = b""
         self.peer: Peer | None = None
@@ -211,13 +233,16 @@ class BrokerHandshake:
             return self._greet(body)
         (proof,) = _unpack(body, Kind.PROOF, 1)[:1]
         transcript = _LENGTH.pack(len(self._hello)) + self._hello + self._challenge
-        if self._key is None or not hmac.compare_digest(proof, _proof(self._key, b"client", transcript)):
-            # One text for every reason: a stranger learns nothing about which part was wrong.
-            raise HandshakeRefused("Access refused: the key is wrong, or the user or vhost is not known.")
-        return self._welcome(_proof(self._key, b"broker", transcript))
+        keys = self._keys_of(self.peer) if self._keys_of is not None else ()
+        # A stranger's proof is checked as well, so that it takes as long as a user's.
+        for key in keys or (secrets.token_bytes(NONCE_BYTES),):
+            if hmac.compare_digest(proof, _proof(key, b"client", self._binding, transcript)):
+                return self._welcome(_proof(key, b"broker", self._binding, transcript))
+        # One text for every reason: a stranger learns nothing about which part was wrong.
+        raise HandshakeRefused("Access refused: the key is wrong, or the user or vhost is not known.")
 
     @staticmethod
-    def refusal(error: HandshakeRefused | VersionMismatch) -> bytes:
+    def refusal(error: HandshakeRefused | VersionMismatch | TooManyConnections) -> bytes:
         """Return the bytes that tell the peer why it is refused."""
         return frame_bytes(_pack(Kind.REFUSED, str(error.reply_code).encode(), str(error).encode()))
 
@@ -237,7 +262,7 @@ class BrokerHandshake:
                     ours=f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",
                 )
             )
-        if self._key is None:
+        if self._keys_of is None:
             return self._welcome(b"")
         self._hello = body
         self._challenge = _pack(Kind.CHALLENGE, secrets.token_bytes(NONCE_BYTES))

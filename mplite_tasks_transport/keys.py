@@ -20,6 +20,8 @@ __all__ = [
     "load_key",
     "new_key",
     "read_key_file",
+    "read_private_file",
+    "write_private_file",
 ]
 
 #: The environment variable that holds a key, and the one that names a file with a key.
@@ -75,22 +77,53 @@ def read_key_file(path: str | os.PathLike[str]) -> bytes:
         InvalidKey: it cannot be read, others can read it, or the key is too short or too long.
     """
     file = Path(path)
-    try:
-        with file.open("rb") as stream:
-            _refuse_readable_by_others(file, os.fstat(stream.fileno()))
-            data = stream.read(MAX_KEY_BYTES + 2)
-    except OSError as exc:
-        raise InvalidKey(f"The key file {file} cannot be read: {exc.strerror}; {HOW_TO_MAKE_A_KEY_FILE}") from exc
+    data = read_private_file(file, "key file", MAX_KEY_BYTES + 2, HOW_TO_MAKE_A_KEY_FILE)
     return _checked(data.removesuffix(b"\n").removesuffix(b"\r"), f"The key in {file}")
 
 
-def _refuse_readable_by_others(file: Path, status: os.stat_result) -> None:
+def read_private_file(file: Path, what: str, limit: int, remedy: str) -> bytes:
+    """Return the first bytes of a file with a secret in it.
+
+    Parameters:
+        what: what the file is, for errors.
+        limit: how many bytes are read.
+        remedy: how to make one, for errors.
+
+    Raises:
+        InvalidKey: it cannot be read, is no regular file, or others can open it.
+    """
+    try:
+        with file.open("rb") as stream:
+            _refuse_readable_by_others(file, what, os.fstat(stream.fileno()), remedy)
+            return stream.read(limit)
+    except OSError as exc:
+        raise InvalidKey(f"The {what} {file} cannot be read: {exc.strerror}; {remedy}") from exc
+
+
+def write_private_file(file: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole: a reader sees the old or the new one, and never a part.
+
+    Raises :class:`OSError` if it cannot be written.
+    """
+    draft = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(file)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _refuse_readable_by_others(file: Path, what: str, status: os.stat_result, remedy: str) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise InvalidKey(f"The key file {file} is not a regular file; {HOW_TO_MAKE_A_KEY_FILE}")
+        raise InvalidKey(f"The {what} {file} is not a regular file; {remedy}")
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise InvalidKey(
-            f"The key file {file} is open to other users (mode {stat.S_IMODE(status.st_mode):04o}): "
-            f"run chmod 600 {file}"
+            f"The {what} {file} is open to other users (mode {stat.S_IMODE(status.st_mode):04o}): run chmod 600 {file}"
         )
 
 

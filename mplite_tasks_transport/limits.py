@@ -11,6 +11,10 @@ from typing import Final
 #: RabbitMQ accepts by default, and small enough that one client cannot take the broker's memory with one frame.
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 
+#: Bytes of a frame that carries no payload. Lists and mappings of small values take eight times their bytes in memory,
+#: so that 64 MiB of them would be half a GiB.
+MAX_SMALL_FRAME_BYTES: Final = 1024 * 1024
+
 #: Bytes of a message's payload, or of a result. The frame that delivers it has more fields than the one that brought
 #: it: names of at most 255 bytes each, and numbers.
 MAX_PAYLOAD_BYTES: Final = MAX_FRAME_BYTES - 64 * 1024
@@ -46,8 +50,35 @@ DEFAULT_MAX_DELIVERIES: Final = 5
 #: Seconds within which a handshake must be complete (RabbitMQ gives 10): a silent stranger holds a slot no longer.
 HANDSHAKE_SECONDS: Final = 5.0
 
-#: Connections in all. Each costs a descriptor and about 30 KiB; the default soft limit of descriptors is 1,024.
+#: Connections in all. Each costs a descriptor and about 30 KiB (with TLS about 100).
 MAX_CONNECTIONS: Final = 10_000
+
+#: Connections from one IP address: a large machine has hundreds of consumers, and a network behind one address more.
+MAX_CONNECTIONS_PER_ADDRESS: Final = 2_000
+
+#: TCP connections that may be in the handshake at a time, together. For one more, the oldest of the address that has
+#: most is closed: a handshake takes some milliseconds, so that only silent ones are met.
+MAX_UNAUTHENTICATED: Final = 256
+
+#: Connections that the system keeps for the broker until it accepts them. A burst of clients is as large, and whoever
+#: finds the queue full tries again after a second only.
+LISTEN_BACKLOG: Final = 1024
+
+#: Seconds that a client is given to answer the end of TLS before its socket is closed all the same.
+TLS_CLOSE_SECONDS: Final = 1.0
+
+#: Seconds without accepting when there is no descriptor left, unless one is given back before.
+ACCEPT_PAUSE_SECONDS: Final = 0.5
+
+#: Vhosts, queues and exchanges of a vhost, and bindings of an exchange: every one costs up to some KiB, for as long as
+#: it is there.
+MAX_VHOSTS: Final = 1_000
+MAX_QUEUES: Final = 10_000
+MAX_EXCHANGES: Final = 10_000
+MAX_BINDINGS: Final = 10_000
+
+#: Consumers on one connection, over all its channels: a consumer of many queues is one for each of them.
+MAX_CONSUMERS: Final = 10_000
 
 #: Bytes waiting to be sent to one client, above which it gets no deliveries until it has read them.
 OUTPUT_HIGH_BYTES: Final = 4 * 1024 * 1024

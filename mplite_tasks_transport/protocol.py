@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from .errors import Code, ProtocolError
-from .frames import Push, Request
-from .limits import MAX_FRAME_BYTES
+from .frames import Publish, Push, Request, Settle, StoreResult, ViewSet
+from .limits import MAX_FRAME_BYTES, MAX_SMALL_FRAME_BYTES
 
 __all__ = [
     "PROTOCOL_MAJOR",
@@ -35,6 +35,9 @@ _LENGTH: Final = struct.Struct(">I")
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(Request)
 _pushes = msgspec.msgpack.Decoder(Push)
+
+#: The numbers of the requests that carry a payload, as they stand in the second byte of a body: all are below 128.
+_LARGE: Final = frozenset(int(each.__struct_config__.tag or 0) for each in (Publish, Settle, StoreResult, ViewSet))
 
 
 class FrameReader:
@@ -120,6 +123,11 @@ def encode_push(frame: Push) -> bytes:
 
 def decode_request(body: bytes) -> Request:
     """Return the client's frame in a body. Raises :class:`ProtocolError` for anything that is not one."""
+    if len(body) > MAX_SMALL_FRAME_BYTES and body[1] not in _LARGE:
+        raise ProtocolError(
+            f"A frame of {len(body)} bytes without a payload; {MAX_SMALL_FRAME_BYTES} are allowed.",
+            Code.FRAME_TOO_LARGE,
+        )
     try:
         frame: Request = _requests.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:  # ValueError: not UTF-8

@@ -10,13 +10,15 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from .errors import InvalidURL
 from .limits import MAX_NAME_BYTES
 
-__all__ = ["DEFAULT_PORT", "DEFAULT_VHOST", "SCHEME", "BrokerURL"]
+__all__ = ["DEFAULT_PORT", "DEFAULT_TLS_PORT", "DEFAULT_VHOST", "SCHEME", "TLS_SCHEME", "BrokerURL"]
 
-#: The scheme of broker URLs.
+#: The schemes of broker URLs: in the clear, and by TLS.
 SCHEME: Final = "mplite"
+TLS_SCHEME: Final = "mplites"
 
-#: The TCP port of a broker whose URL names a host and no port.
+#: The TCP ports of a broker whose URL names a host and no port: in the clear, and by TLS.
 DEFAULT_PORT: Final = 7878
+DEFAULT_TLS_PORT: Final = 7879
 
 #: The vhost of a URL that names none.
 DEFAULT_VHOST: Final = "/"
@@ -24,7 +26,6 @@ DEFAULT_VHOST: Final = "/"
 _USERINFO: Final = re.compile(r"//.*@", re.DOTALL)
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f]")
-_NO_TLS: Final = "TLS is not available yet: use a broker on this machine, mplite:// or mplite://127.0.0.1:7878/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,17 @@ class BrokerURL:
     """Where a broker is, and which vhost of it is meant.
 
     ``str()`` and ``repr()`` never show the key. Without a host it is the local broker, which its home directory
-    identifies (:func:`mplite_tasks_transport.local.ensure_running`) and which prints as ``mplite://``.
+    identifies (:func:`mplite_tasks_transport.local.ensure_running`) and which prints as ``mplite://``. ``mplites://``
+    without a host is the broker of the credentials file (:mod:`mplite_tasks_transport.credentials`).
 
     Parameters:
-        host: name or address, without brackets; ``None`` for the local broker.
-        port: TCP port, 0 to 65,535, where 0 asks a listening broker to pick one; ``None`` for :data:`DEFAULT_PORT`.
+        host: name or address, without brackets; ``None`` for the local broker, or that of the credentials.
+        port: TCP port, 0 to 65,535, where 0 asks a listening broker to pick one; ``None`` for :data:`DEFAULT_PORT`, or
+            :data:`DEFAULT_TLS_PORT` with TLS.
         vhost: the part of the broker that is used, ``/`` by default.
         user: the name to come under; ``None`` for the broker's default.
         key: the secret that both sides prove to have; not needed by the local broker.
-        scheme: ``mplite``.
+        scheme: ``mplite``, or ``mplites`` for TLS.
 
     Raises:
         InvalidURL: the parts contradict each other or a limit.
@@ -54,14 +57,12 @@ class BrokerURL:
     scheme: str = SCHEME
 
     def __post_init__(self) -> None:
-        if self.scheme == "mplites":
-            raise InvalidURL(f"{self} asks for TLS. {_NO_TLS}.")
-        if self.scheme != SCHEME:
-            raise InvalidURL(f"{self} is not a broker URL: it has to begin with {SCHEME}://.")
+        if self.scheme not in (SCHEME, TLS_SCHEME):
+            raise InvalidURL(f"{self} is not a broker URL: it has to begin with {SCHEME}:// or {TLS_SCHEME}://.")
         if self.host == "":
             raise InvalidURL("The host is empty: give a name or an address, or None for the local broker.")
         if self.host is None and self.port is not None:
-            raise InvalidURL(f"{self} has port {self.port} and no host: write {SCHEME}://127.0.0.1:{self.port}/.")
+            raise InvalidURL(f"{self} has port {self.port} and no host: write {self.scheme}://127.0.0.1:{self.port}/.")
         if self.port is not None and not 0 <= self.port <= 65_535:
             raise InvalidURL(f"{self} has port {self.port}: ports go from 0 to 65535.")
         for what, name in (("vhost", self.vhost), ("user", self.user)):
@@ -73,8 +74,8 @@ class BrokerURL:
         """Return the URL that a text says.
 
         ``mplite://`` is the local broker, ``mplite:///proj`` its vhost ``proj``, ``mplite://host:port/proj`` a broker
-        over TCP, ``mplite://user:key@host`` one that wants a key. User, key and vhost are percent-decoded; IPv6
-        addresses stand in brackets; a path of ``/`` or ``//`` is the vhost ``/``.
+        over TCP, ``mplite://user:key@host`` one that wants a key, ``mplites://…`` the same by TLS. User, key and vhost
+        are percent-decoded; IPv6 addresses stand in brackets; a path of ``/`` or ``//`` is the vhost ``/``.
 
         Raises:
             InvalidURL: with a text that says what to change and does not show the key.
@@ -98,7 +99,8 @@ class BrokerURL:
         _refuse_options(parts, shown)
         if not parts.hostname and parts.password is not None:
             raise InvalidURL(
-                f"The broker URL {shown} has a key and no host: the local broker, {SCHEME}://, needs none."
+                f"The broker URL {shown} has a key and no host: the local broker, {SCHEME}://, needs none, and "
+                f"{TLS_SCHEME}:// takes it from the credentials file."
             )
         return cls(
             host=unquote(parts.hostname) if parts.hostname else None,
@@ -112,14 +114,24 @@ class BrokerURL:
     @property
     def is_local(self) -> bool:
         """Whether it is the local broker, found by its home directory and started on demand."""
-        return self.host is None
+        return self.host is None and not self.is_secure
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether it is reached by TLS."""
+        return self.scheme == TLS_SCHEME
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port to connect to. Raises :class:`InvalidURL` for the local broker, which has none."""
-        if self.host is None:
+        """Host and port to connect to. Raises :class:`InvalidURL` where there is none."""
+        if self.is_local:
             raise InvalidURL(f"{self} is the local broker: it has no TCP address.")
-        return self.host, DEFAULT_PORT if self.port is None else self.port
+        if self.host is None:
+            raise InvalidURL(
+                f"{self} names no host: give one, or the credentials file that has it (option credentials, or "
+                "MPLITE_CREDENTIALS)."
+            )
+        return self.host, (DEFAULT_TLS_PORT if self.is_secure else DEFAULT_PORT) if self.port is None else self.port
 
     def with_key(self, key: str | None) -> BrokerURL:
         """Return the same URL with this key."""

@@ -8,15 +8,17 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from ..errors import Code, HandshakeRefused, ProtocolError, VersionMismatch
+from ..errors import Code, HandshakeRefused, ProtocolError, TooManyConnections, VersionMismatch
 from ..frames import Goodbye
 from ..handshake import BrokerHandshake
 from ..limits import HANDSHAKE_SECONDS, MAX_FRAME_BYTES, MAX_HANDSHAKE_BYTES, OUTPUT_HIGH_BYTES
 from ..protocol import FrameReader, encode_push
 from .process import ProcessWatch, peer_of, same_user
+from .roles import ALL_ROLES
 from .session import Process, Session
 
 if TYPE_CHECKING:
+    from .door import Arrival
     from .server import Server
 
 __all__ = ["ClientConnection"]
@@ -30,8 +32,9 @@ class ClientConnection(asyncio.BufferedProtocol):
     Until the handshake is over, nothing that arrives reaches the message codec, and a frame may have 2 KiB.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, arrival: Arrival) -> None:
         self._server = server
+        self._arrival = arrival
         self._reader = FrameReader(MAX_HANDSHAKE_BYTES)
         self._transport: asyncio.Transport | None = None
         self._handshake: BrokerHandshake | None = None
@@ -58,8 +61,13 @@ class ClientConnection(asyncio.BufferedProtocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             keep_alive(sock)
         transport.set_write_buffer_limits(high=OUTPUT_HIGH_BYTES)
-        self._handshake = BrokerHandshake(pid=os.getpid(), key=None if local else self._server.key)
-        self._deadline = self._server.loop.call_later(HANDSHAKE_SECONDS, self.abort)
+        guard = self._server.guard
+        self._handshake = BrokerHandshake(
+            pid=os.getpid(),
+            keys_of=None if local else lambda peer: guard.keys_of(peer.user, peer.vhost),
+            binding=self._arrival.binding,
+        )
+        self._deadline = self._server.loop.call_at(self._arrival.since + HANDSHAKE_SECONDS, self.abort)
 
     def _admit(self, sock: socket.socket) -> bool:
         peer = peer_of(sock)
@@ -90,9 +98,12 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self._handshake is None or self._transport is None:
             return
         try:
-            self._transport.write(self._handshake.receive(body))
-        except (HandshakeRefused, VersionMismatch) as error:
-            log.warning("Refused a client: %s", error)
+            answer = self._handshake.receive(body)
+            if self._handshake.done and self._handshake.peer is not None:
+                self._server.admit(self._arrival, self._handshake.peer.vhost)
+            self._transport.write(answer)
+        except (HandshakeRefused, VersionMismatch, TooManyConnections) as error:
+            self._server.say_refused("Refused a client from %s: %s", self._arrival.address or "a unix socket", error)
             self._transport.write(self._handshake.refusal(error))
             self._transport.close()
             self._handshake = None
@@ -108,7 +119,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._reader.limit = MAX_FRAME_BYTES
-        self.session = self._server.open_session(self, peer.vhost, peer.user, self._process)
+        roles = self._server.guard.roles_of(peer.user) if self._arrival.address else ALL_ROLES
+        self.session = self._server.open_session(self, peer.vhost, peer.user, self._process, roles)
         if self._process.pid:
             self._watch = ProcessWatch(self._server.loop, self._process.pid, self._process_ended)
 
@@ -125,7 +137,13 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._watch.close()
         self._server.lose(self)
         self._server.disconnected(self)
+        self._server.door.leave(self._arrival)
         self._transport = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a socket."""
+        return self._transport is not None
 
     # Output
 
@@ -169,7 +187,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def refuse(self, error: ProtocolError) -> None:
         """The client broke the protocol: say so, if it can understand it, and close."""
-        log.warning("Closed a connection: %s", error)
+        self._server.say_refused("Closed a connection from %s: %s", self._arrival.address or "a unix socket", error)
         self.say_goodbye(error.code, str(error))
 
     def say_goodbye(self, code: Code, text: str) -> None:

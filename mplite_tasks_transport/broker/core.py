@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import frames
-from ..errors import ReplyError
-from ..limits import MAX_ERROR_CHARS
+from ..errors import ReplyError, TooManyConnections
+from ..limits import MAX_ERROR_CHARS, MAX_VHOSTS
 from .clock import Clock
 from .enquiries import Enquiries
 from .exchange import Binding
@@ -23,6 +23,7 @@ from .matching import Matcher
 from .memory import Memory
 from .parking import Parking
 from .queue import Queue
+from .roles import ALL_ROLES, Role, refuse, refused_frames
 from .room import Room
 from .services import LATER, Services
 from .session import Holder, Process, Session
@@ -82,9 +83,22 @@ class Core:
             vhost = self.vhosts[name] = VHost(name, self.services)
         return vhost
 
-    def open_session(self, vhost: str, *, user: str = "", process: Process | None = None) -> Session:
-        """Let a client in."""
+    def check_vhost(self, name: str) -> None:
+        """Raise :class:`TooManyConnections` if a vhost would have to be made, and there are too many."""
+        if name not in self.vhosts and len(self.vhosts) >= MAX_VHOSTS:
+            raise TooManyConnections(f"There are {MAX_VHOSTS} vhosts, and no more are made; use one of those.")
+
+    def open_session(
+        self,
+        vhost: str,
+        *,
+        user: str = "",
+        process: Process | None = None,
+        roles: Iterable[Role] = ALL_ROLES,
+    ) -> Session:
+        """Let a client in, who may do what the roles say."""
         session = Session(self.vhost(vhost), user=user, process=process)
+        session.refused = refused_frames(roles)
         session.vhost.sessions.add(session)
         return session
 
@@ -126,13 +140,15 @@ class Core:
 
     def apply(self, session: Session, frame: frames.Request) -> None:
         """Do what one frame asks, and answer it if it wants an answer. An error changes nothing and is told."""
-        if type(frame) is frames.Publish and self._parking.closed:
+        if type(frame) is frames.Publish and self._parking.closed and type(frame) not in session.refused:
             self._parking.park(session, frame)
             return
         self._apply(session, frame)
 
     def _apply(self, session: Session, frame: frames.Request) -> None:
         try:
+            if session.refused:
+                refuse(session.refused, session.user, frame)
             value = self._handlers[type(frame)](session, frame)
         except ReplyError as error:
             session.send(frames.Failed(frame.r, error.reply_code, str(error)[:MAX_ERROR_CHARS]))

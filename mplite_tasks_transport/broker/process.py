@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
+from ..limits import MAX_CONNECTIONS, MAX_UNAUTHENTICATED
 from .session import Process
 
-__all__ = ["ProcessWatch", "is_alive", "peer_of", "same_user"]
+__all__ = ["ProcessWatch", "is_alive", "peer_of", "raise_file_limit", "same_user"]
+
+#: Descriptors that a broker has for other things than connections: journal, listeners, pidfds of local clients.
+_OWN_FILES = 512
 
 _UCRED = struct.Struct("3i")
 
@@ -51,6 +57,16 @@ def is_alive(process: Process) -> bool:
     except PermissionError:
         pass
     return start_time(process.pid) == process.started
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many descriptors as it may, up to what the limit of connections can take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + MAX_UNAUTHENTICATED + _OWN_FILES
+    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class ProcessWatch:

@@ -10,11 +10,10 @@ import gc
 import logging
 import os
 import signal
-import socket
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,24 @@ from .._version import __version__
 from ..errors import Code, JournalError, ProtocolError
 from ..limits import (
     INBOX_HIGH_BYTES,
-    MAX_CONNECTIONS,
     MAX_TURNS_IN_FLIGHT,
     PARKED_BYTES_PER_CONNECTION,
     RESUME_SECONDS,
 )
 from ..protocol import decode_request, encode_push
+from ..url import SCHEME, TLS_SCHEME, BrokerURL
 from .clock import Clock
 from .connection import ClientConnection
 from .core import Core
+from .door import Arrival, Door
+from .identity import Identity
 from .journal.port import Durability, Journal
 from .memory import Memory
 from .process import ProcessWatch, is_alive
+from .roles import Role
 from .session import Holder, Process, Session
+from .throttle import Throttle
+from .users import Guard, UserBook
 
 __all__ = ["BrokerConfig", "serve"]
 
@@ -60,33 +64,38 @@ class BrokerConfig:
 
     Parameters:
         unix_path: the unix socket to listen on, ``None`` for none. Only this user (and root) may connect.
-        tcp: addresses to listen on; port 0 picks one.
+        tcp: addresses to listen on, in the clear; port 0 picks one.
         journal: where messages are kept.
-        key: the shared secret of TCP clients.
+        key: the secret of TCP clients that come without a name, and may do everything.
         memory_limit: bytes of messages above which publishers wait; ``None`` for 40% of what there is.
         idle_seconds: end after so long without a connection; ``None`` for never. A broker whose journal is ``memory``
             does not end while it holds a message.
+        tls: addresses to listen on by TLS.
+        identity: the certificate for those.
+        users: the TCP clients that come with a name.
     """
 
     unix_path: Path | None
     tcp: tuple[tuple[str, int], ...]
     journal: Journal
-    key: bytes | None
+    key: bytes | None = field(repr=False)
     memory_limit: int | None = None
     idle_seconds: float | None = None
+    tls: tuple[tuple[str, int], ...] = ()
+    identity: Identity | None = field(default=None, repr=False)
+    users: UserBook | None = None
 
 
-async def serve(config: BrokerConfig, on_ready: Callable[[list[tuple[str, int]]], None]) -> int:
+async def serve(config: BrokerConfig, on_ready: Callable[[list[BrokerURL]], None]) -> int:
     """Run a broker until SIGTERM, SIGINT, idleness or a failure of the journal. Returns the exit status.
 
     Parameters:
-        on_ready: called with the TCP addresses when clients can connect.
+        on_ready: called with the URLs of the TCP listeners when clients can connect.
 
     Raises :class:`OSError` if an address cannot be listened on, :class:`JournalError` if the journal cannot be read.
     """
     server = Server(config)
-    addresses = await server.start()
-    on_ready(addresses)
+    on_ready(await server.start())
     return await server.run()
 
 
@@ -95,7 +104,9 @@ class Server:
 
     def __init__(self, config: BrokerConfig) -> None:
         self.loop = asyncio.get_running_loop()
-        self.key = config.key
+        self.guard = Guard(config.key, config.users)
+        self.door = Door(self.loop, lambda arrival: ClientConnection(self, arrival))
+        self.say_refused = Throttle(log)
         self.read_buffer = memoryview(bytearray(_READ_BYTES))
         self._config = config
         self._journal = config.journal
@@ -113,15 +124,17 @@ class Server:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0
         self._idle_alarm: asyncio.TimerHandle | None = None
-        self._listeners: list[asyncio.Server] = []
         self._ended: asyncio.Future[int] = self.loop.create_future()
 
     # Start and end
 
-    async def start(self) -> list[tuple[str, int]]:
-        """Read the journal, then listen. Returns the TCP addresses."""
-        if self._config.tcp and not self.key:
+    async def start(self) -> list[BrokerURL]:
+        """Read the journal, then listen. Returns the URLs of the TCP listeners."""
+        config = self._config
+        if (config.tcp or config.tls) and not (config.key or config.users):
             raise ValueError("A broker on TCP needs a key: without one it would let everybody in.")
+        if config.tls and config.identity is None:
+            raise ValueError("A broker that listens by TLS needs a certificate.")
         self._journal.on_durable = self._on_durable
         self._journal.on_failure = self._on_failure
         self._core.services.clock.last = self._journal.last_stamp()
@@ -132,23 +145,18 @@ class Server:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         if self._config.unix_path is not None:
-            self._listeners.append(await self._listen_unix(self._config.unix_path))
-        for host, port in self._config.tcp:
-            self._listeners.append(await self.loop.create_server(lambda: ClientConnection(self), host, port))
+            self.door.listen_unix(self._config.unix_path)
+        urls = [
+            BrokerURL(host=address, port=number, scheme=scheme)
+            for scheme, places, identity in ((SCHEME, config.tcp, None), (TLS_SCHEME, config.tls, config.identity))
+            for host, port in places
+            for address, number in self.door.listen_tcp(host, port, identity)
+        ]
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.stop)
         self._schedule()
         self._watch_idleness()
-        return [s.getsockname()[:2] for each in self._listeners for s in each.sockets if s.family != socket.AF_UNIX]
-
-    async def _listen_unix(self, path: Path) -> asyncio.Server:
-        if path.is_socket():
-            path.unlink()  # of an earlier broker: whoever starts one holds the lock of its data directory
-        umask = os.umask(0o177)
-        try:
-            return await self.loop.create_unix_server(lambda: ClientConnection(self), str(path))
-        finally:
-            os.umask(umask)
+        return urls
 
     def _await_return(self, holder: Holder) -> None:
         """Keep what a consumer of an earlier broker works on until it comes back, or never can."""
@@ -165,8 +173,7 @@ class Server:
     async def run(self) -> int:
         """Serve until the end. Returns the exit status."""
         status = await self._ended
-        for listener in self._listeners:
-            listener.close()
+        self.door.close()
         for connection in list(self._connections):
             connection.say_goodbye(Code.CONNECTION_FORCED, "The broker is shutting down.")
         deadline = self.loop.time() + _GOODBYE_SECONDS
@@ -196,8 +203,13 @@ class Server:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more connection may come in."""
-        return len(self._connections) <= MAX_CONNECTIONS and not self._stopping
+        """Whether anybody may come in."""
+        return not self._stopping
+
+    def admit(self, arrival: Arrival, vhost: str) -> None:
+        """Let a client in that has proved who it is. Raises :class:`TooManyConnections`."""
+        self._core.check_vhost(vhost)
+        self.door.admit(arrival)
 
     def connected(self, connection: ClientConnection) -> None:
         """A socket was accepted."""
@@ -208,9 +220,11 @@ class Server:
         self._connections.pop(connection, None)
         self._watch_idleness()
 
-    def open_session(self, connection: ClientConnection, vhost: str, user: str, process: Process) -> Session:
+    def open_session(
+        self, connection: ClientConnection, vhost: str, user: str, process: Process, roles: Iterable[Role]
+    ) -> Session:
         """A client passed the handshake."""
-        session = self._core.open_session(vhost, user=user, process=process)
+        session = self._core.open_session(vhost, user=user, process=process, roles=roles)
         self._by_session[session] = connection
         return session
 

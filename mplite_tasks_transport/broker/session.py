@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..frames import Push
 
@@ -59,6 +59,7 @@ class Session:
         waits: how to take its requests back that wait for something, by request id.
         staged: messages of which it has written one half, by queue and id.
         reserved: messages of which it has popped one half, by queue and id.
+        refused: requests that its user may not make.
         queue_locks: queues whose lock it has.
         leases_lost: queues whose lock was taken back, until it was told.
         parked_bytes: bytes of its publishes that wait for memory.
@@ -75,6 +76,7 @@ class Session:
         "parked_bytes",
         "process",
         "queue_locks",
+        "refused",
         "reserved",
         "resumed",
         "staged",
@@ -93,6 +95,7 @@ class Session:
         self.resumed: dict[int, Held] = {}
         self.locks: dict[str, Lock] = {}
         self.exclusive: list[Queue] = []
+        self.refused: frozenset[type[Any]] = frozenset()
         self.waits: dict[int, Callable[[], None]] = {}
         self.staged: dict[tuple[Queue, str], Staged] = {}
         self.reserved: dict[tuple[Queue, str], Reservation] = {}

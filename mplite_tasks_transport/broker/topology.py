@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import frames
 from ..errors import AccessRefused, BrokerBusy, ChannelNotOpen, PreconditionFailed
-from ..limits import MAX_CHANNELS
+from ..limits import MAX_CHANNELS, MAX_CONSUMERS
 from .channel import Channel, Consumer
 from .lifecycle import Lifecycle
 from .locks import QueueLocks
@@ -166,6 +166,8 @@ class Topology:
         if queue.consumers and (frame.exclusive or queue.sole is not None):
             raise AccessRefused(f"Queue {queue.name!r} has consumers, and an exclusive one must be the only one.")
         check_name("consumer", frame.tag)
+        if sum(len(each.consumers) for each in session.channels.values()) >= MAX_CONSUMERS:
+            raise BrokerBusy(f"This connection has {MAX_CONSUMERS} consumers already; cancel some.")
         consumer = Consumer(
             channel,
             frame.tag,

@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from ..errors import NotFound, PreconditionFailed, ResourceLocked
-from ..limits import MAX_ARGUMENT_DEPTH, MAX_NAME_BYTES
+from ..errors import BrokerBusy, NotFound, PreconditionFailed, ResourceLocked
+from ..limits import MAX_ARGUMENT_DEPTH, MAX_BINDINGS, MAX_EXCHANGES, MAX_NAME_BYTES, MAX_QUEUES
 from .exchange import EXCHANGE_TYPES, Binding, Exchange, HeadersOf
 from .journal.port import DropBinding, DropExchange, DropQueue, KeepBinding, KeepExchange, KeepQueue
 from .queue import Lock, Queue
@@ -61,7 +61,8 @@ class VHost:
         """Return the queue of this name, made now if there is none; an empty name is picked.
 
         Raises :class:`ResourceLocked` if the queue is another connection's, and :class:`PreconditionFailed` if it
-        exists with other properties: as in AMQP 0-9-1, the first declaration stands and the second is told.
+        exists with other properties: as in AMQP 0-9-1, the first declaration stands and the second is told. Raises
+        :class:`BrokerBusy` if there are too many.
         """
         if name in self.queues:
             known = self.queue(name, session)
@@ -69,6 +70,8 @@ class VHost:
             return known
         check_name("queue", name)
         check_arguments("queue", arguments)
+        if len(self.queues) >= MAX_QUEUES:
+            raise BrokerBusy(f"Vhost {self.name!r} has {MAX_QUEUES} queues, and takes no more; delete some.")
         queue = Queue(
             self,
             name or f"amq.gen-{uuid.uuid4().hex}",
@@ -129,6 +132,8 @@ class VHost:
             raise PreconditionFailed(f"Exchange {name!r}: there is no exchange type {kind!r}; there are {types}.")
         check_name("exchange", name)
         check_arguments("exchange", arguments)
+        if len(self.exchanges) >= MAX_EXCHANGES:
+            raise BrokerBusy(f"Vhost {self.name!r} has {MAX_EXCHANGES} exchanges, and takes no more; delete some.")
         if not name or name.startswith("amq."):
             raise PreconditionFailed(f"Exchange {name!r}: the empty name and names with 'amq.' belong to the broker.")
         self.restore_exchange(KeepExchange(self.name, name, kind, auto_delete, arguments), durable=durable)
@@ -162,6 +167,8 @@ class VHost:
         check_name("routing key", routing_key)
         check_arguments("binding", arguments)
         source = self.exchange(exchange)
+        if len(source.bindings) >= MAX_BINDINGS:
+            raise BrokerBusy(f"Exchange {exchange!r} has {MAX_BINDINGS} bindings, and takes no more; unbind some.")
         if source.bind(Binding(queue, routing_key, arguments)) and source.durable and queue.durable:
             record = KeepBinding(self.name, exchange, queue.number, routing_key, arguments)
             self._services.records.append(record)

@@ -5,6 +5,6 @@ from __future__ import annotations
 from .channel import Channel
 from .connection import Connection
 from .message import Message
-from .transport import Transport
+from .transport import SecureTransport, Transport
 
-__all__ = ["Channel", "Connection", "Message", "Transport"]
+__all__ = ["Channel", "Connection", "Message", "SecureTransport", "Transport"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amqp import exceptions as amqp
 from kombu.transport import base
@@ -13,22 +13,30 @@ from .._version import __version__
 from ..client import BrokerClient
 from ..errors import InvalidURL, LocalBrokerError, ProtocolError
 from ..keys import load_key
-from ..url import DEFAULT_PORT, SCHEME, BrokerURL
+from ..url import DEFAULT_PORT, DEFAULT_TLS_PORT, SCHEME, TLS_SCHEME, BrokerURL
 from .channel import Channel
 from .connection import Connection
 
-__all__ = ["Transport"]
+if TYPE_CHECKING:
+    from ..tls import TLSOptions
+
+__all__ = ["SecureTransport", "Transport"]
 
 
 class Transport(base.Transport):  # type: ignore[misc]  # Kombu has no types
     """Kombu's transport for a MPLite broker.
 
     Transport options, all optional:
-        key, key_file: the secret for TCP, or a file that holds it; otherwise the URL's password, ``MPLITE_KEY`` or
-            ``MPLITE_KEY_FILE``.
+        key, key_file: the secret for TCP, or a file that holds it; otherwise the URL's password, the credentials',
+            ``MPLITE_KEY`` or ``MPLITE_KEY_FILE``.
+        credentials: a credentials file; otherwise ``MPLITE_CREDENTIALS``.
+        allow_plaintext: whether another machine may be talked to without TLS (no).
         home: the local broker's home; otherwise ``MPLITE_HOME`` or the user's state directory.
         autostart: whether the local broker may be started (yes).
         confirm_publish: whether a publish waits for the broker's confirm (yes).
+
+    Kombu's option ``ssl`` (Celery's ``broker_use_ssl``) asks for TLS, as ``mplites://`` does, and may be a mapping of
+    ``ca_certs``, ``certfile``, ``keyfile``, ``server_hostname`` and ``fingerprint``.
 
     Others are left to whom they are for: Kombu and Celery pass some to every transport.
     """
@@ -71,10 +79,13 @@ class Transport(base.Transport):  # type: ignore[misc]  # Kombu has no types
         home = options.get("home")
         broker = BrokerClient.connect(
             url,
-            key=None if url.is_local else load_key(options.get("key") or url.key, options.get("key_file")),
+            key=None if url.is_local else _key(options),
             timeout=client.connect_timeout or None,
             autostart=bool(options.get("autostart", True)),
             home=None if home is None else Path(home),
+            credentials=None if url.is_local else options.get("credentials"),
+            tls=_tls_options(client.ssl),
+            allow_plaintext=bool(options.get("allow_plaintext", False)),
         )
         return Connection(client, broker, confirm_publish=bool(options.get("confirm_publish", True)))
 
@@ -126,6 +137,27 @@ class Transport(base.Transport):  # type: ignore[misc]  # Kombu has no types
         return str(as_url(url.scheme, _bracketed(url.host), url.port, url.user, url.key, _path(url.vhost)))
 
 
+class SecureTransport(Transport):
+    """Kombu's transport for ``mplites://``: the same, by TLS."""
+
+    default_port = DEFAULT_TLS_PORT
+
+
+def _key(options: dict[str, Any]) -> bytes | None:
+    """Return the key that the options have; what else there may be is looked up when the address is known."""
+    if options.get("key") is None and options.get("key_file") is None:
+        return None
+    return load_key(options.get("key"), options.get("key_file"))
+
+
+def _tls_options(option: Any) -> TLSOptions | None:
+    if not option:
+        return None
+    from ..tls import TLSOptions  # noqa: PLC0415 - the ssl module costs 10 ms, and most connections need none
+
+    return TLSOptions.of(option)
+
+
 def url_of(client: Any) -> BrokerURL:
     """Return the URL that a :class:`kombu.Connection` means.
 
@@ -139,8 +171,9 @@ def url_of(client: Any) -> BrokerURL:
     alternate = _alternate(client)
     if alternate is not None:
         return alternate
+    scheme = _scheme(client)
     if not hostname:
-        return BrokerURL(vhost=client.virtual_host or "/", user=client.userid or None)
+        return BrokerURL(vhost=client.virtual_host or "/", user=client.userid or None, scheme=scheme)
     password = client.password() if callable(client.password) else client.password
     return BrokerURL(
         host=hostname,
@@ -148,7 +181,12 @@ def url_of(client: Any) -> BrokerURL:
         vhost=client.virtual_host or "/",
         user=client.userid or None,
         key=password or None,
+        scheme=scheme,
     )
+
+
+def _scheme(client: Any) -> str:
+    return TLS_SCHEME if client.transport_cls in (TLS_SCHEME, SecureTransport) else SCHEME
 
 
 def _alternate(client: Any) -> BrokerURL | None:
@@ -159,7 +197,7 @@ def _alternate(client: Any) -> BrokerURL | None:
     """
     for strict in (True, False):
         for text in client.alt:
-            if not isinstance(text, str) or not text.startswith(f"{SCHEME}://"):
+            if not isinstance(text, str) or not text.startswith(f"{_scheme(client)}://"):
                 continue
             fields = parse_url(text)
             names = ("hostname", "userid", "password", "port", "virtual_host")

@@ -12,6 +12,7 @@ import click
 from ...home import BrokerInfo, is_running, local_home, read_info
 from ...local import STOP_SECONDS, running, start, stop
 from ...url import DEFAULT_VHOST, BrokerURL
+from .access import access_commands
 from .errors import one_line_errors
 
 __all__ = ["broker_commands"]
@@ -33,11 +34,15 @@ _timeout = click.option(
 
 @click.group(name="broker")
 def broker_commands() -> None:
-    """Start, stop and look at the local broker.
+    """Start, stop and look at the local broker; say who may use a broker from other machines.
 
-    It is the one of this user on this machine, in $MPLITE_HOME or the user's state directory, and starts by itself
-    when it is needed.
+    The local broker is the one of this user on this machine, in $MPLITE_HOME or the user's state directory, and starts
+    by itself when it is needed. The commands with --data are about one that is run as mplite-broker --data.
     """
+
+
+for _command in access_commands:
+    broker_commands.add_command(_command)
 
 
 @broker_commands.command("start")

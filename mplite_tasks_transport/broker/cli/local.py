@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..._version import __version__
 from ...home import BrokerInfo, hold_lock, journal_path, prepare_home, remove_info, socket_path, write_info
+from ...url import BrokerURL
 from ..journal import SQLiteJournal
 from ..server import BrokerConfig, serve
 
@@ -42,7 +43,7 @@ def run_local(home: Path, *, idle_seconds: float, memory_limit: int | None = Non
         remove_info(home)  # a broker that was killed left it
         path = socket_path(home)
 
-        def ready(_: list[tuple[str, int]]) -> None:
+        def ready(_: list[BrokerURL]) -> None:
             write_info(home, BrokerInfo(str(path), os.getpid(), __version__, time.time()))
             log.info("The local broker %s (pid %d) listens on %s", __version__, os.getpid(), path)
             if say_ready is not None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from dataclasses import replace
 from typing import Any, Final
 
 import click
 
 from ...errors import InvalidURL
-from ...url import DEFAULT_VHOST, SCHEME, BrokerURL
+from ...url import DEFAULT_VHOST, SCHEME, TLS_SCHEME, BrokerURL
 from .errors import UnusableOptionError
 
-__all__ = ["SIZE", "listen_address"]
+__all__ = ["SIZE", "listen_url"]
 
 _SIZE: Final = re.compile(r"(\d+)\s*(?:([KMGT])I?)?B?", re.IGNORECASE)
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -36,11 +37,11 @@ class _Size(click.ParamType[int]):
 SIZE: Final = _Size()
 
 
-def listen_address(text: str) -> tuple[str, int]:
-    """Return the address and port that a ``--listen`` URL means.
+def listen_url(text: str, *, allow_plaintext: bool = False) -> BrokerURL:
+    """Return the URL that a ``--listen`` option means, with an address for its host.
 
     Raises:
-        UnusableOptionError: it is no URL of this machine's loopback, or has parts that make no sense here.
+        UnusableOptionError: it is none, has parts that make no sense here, or other machines could listen in.
     """
     try:
         url = BrokerURL.parse(text)
@@ -49,26 +50,31 @@ def listen_address(text: str) -> tuple[str, int]:
     if url.key is not None or url.user is not None:
         raise UnusableOptionError("--listen: no user or key here, where other users can read it: give --key-file FILE.")
     if url.host is None:
+        what = f"is the local broker, which starts by itself (mplite broker start); name an address, such as {SCHEME}"
         raise UnusableOptionError(
-            f"--listen: {url} is the local broker, which starts by itself (mplite broker start); "
-            f"name an address, such as {SCHEME}://127.0.0.1:7878/."
+            f"--listen: {url} {what}://127.0.0.1:7878/."
+            if url.is_local
+            else f"--listen: {url} names no address; give one, such as {TLS_SCHEME}://0.0.0.0:7879/."
         )
     if url.vhost != DEFAULT_VHOST:
         raise UnusableOptionError(f"--listen: {url} names a vhost, but a broker serves all of them; leave it out.")
-    host, port = url.address
-    return _loopback(host, url), port
+    address, loopback = _resolve(url.host, url)
+    if not (loopback or url.is_secure or allow_plaintext):
+        raise UnusableOptionError(
+            f"--listen: {url} can be reached from other machines, and everything would be sent in the clear: listen on "
+            f"{TLS_SCHEME}://, on {SCHEME}://127.0.0.1:{url.address[1]}/ behind a tunnel, or, where nobody else can "
+            "listen, add --allow-plaintext."
+        )
+    return replace(url, host=address)
 
 
-def _loopback(host: str, url: BrokerURL) -> str:
+def _resolve(host: str, url: BrokerURL) -> tuple[str, bool]:
+    """Return the address of a host, and whether it is this machine's loopback."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as exc:
         raise UnusableOptionError(f"--listen: the host of {url} is not known: {exc.strerror}.") from exc
     addresses = [str(address[0]) for *_, address in found]
-    if not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses):
-        raise UnusableOptionError(
-            f"--listen: {url} can be reached from other machines, which would read everything, as TLS is not available "
-            f"yet: listen on {SCHEME}://127.0.0.1:{url.address[1]}/."
-        )
+    loopback = all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
     # "localhost" may be two addresses, and a port that is picked would be another one on each.
-    return min(addresses, key=lambda address: ":" in address)
+    return min(addresses, key=lambda address: ":" in address), loopback

@@ -16,11 +16,14 @@ from ...home import hold_lock, journal_path
 from ...keys import HOW_TO_MAKE_A_KEY_FILE, KEY_FILE_ENV, load_key
 from ...limits import LOCAL_IDLE_SECONDS
 from ...url import BrokerURL
+from ..identity import Identity, load_identity, make_certificate, own_identity_paths
 from ..journal import Durability, Journal, MemoryJournal, SQLiteJournal
+from ..process import raise_file_limit
 from ..server import BrokerConfig, serve
+from ..users import UserBook, users_path
 from .errors import UnusableOptionError, one_line_errors
 from .local import run_local
-from .options import SIZE, listen_address
+from .options import SIZE, listen_url
 
 __all__ = ["mplite_broker"]
 
@@ -34,11 +37,16 @@ _WINDOWS: Final = {
 _DURABILITY: Final = click.Choice([str(each) for each in Durability])
 
 _HELP: Final = {
-    "listen": "Address to listen on; mplite://127.0.0.1:0 picks a port and says which. May be given several times.",
+    "listen": "Address to listen on: mplite://127.0.0.1:7878, or by TLS mplites://0.0.0.0:7879; port 0 picks one and "
+    "says which. May be given several times.",
     "data": "Directory of the journal; it is made if needed.",
     "durability": "What a confirmed message survives: kill -9 of the broker (os), a power cut too (fsync), "
     "nothing (memory).",
-    "key-file": f"File with the key that clients must have; by default the one that {KEY_FILE_ENV} names.",
+    "key-file": f"File with the key of clients that come without a name; by default the one that {KEY_FILE_ENV} names. "
+    "Clients with a name are those of mplite broker credentials.",
+    "cert": "File with the certificate (PEM) for TLS; by default one that is made in the data directory.",
+    "cert-key": "File with the certificate's private key (PEM).",
+    "plaintext": "Let other machines connect without TLS, where everybody in between can read and change everything.",
     "memory-limit": "Bytes of messages, such as 512M, above which publishers wait. By default 40% of the memory.",
     "network": "Let the data directory be on another machine's disk, where the journal can be damaged.",
 }
@@ -50,6 +58,9 @@ _HELP: Final = {
 @click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help=_HELP["data"])
 @click.option("--durability", type=_DURABILITY, default=str(Durability.OS), show_default=True, help=_HELP["durability"])
 @click.option("--key-file", metavar="FILE", type=click.Path(path_type=Path), help=_HELP["key-file"])
+@click.option("--cert", metavar="FILE", type=click.Path(path_type=Path), help=_HELP["cert"])
+@click.option("--cert-key", metavar="FILE", type=click.Path(path_type=Path), help=_HELP["cert-key"])
+@click.option("--allow-plaintext", is_flag=True, help=_HELP["plaintext"])
 @click.option("--memory-limit", metavar="SIZE", type=SIZE, help=_HELP["memory-limit"])
 @click.option("--allow-network-filesystem", is_flag=True, help=_HELP["network"])
 @click.option("--local", "home", type=click.Path(path_type=Path), hidden=True)
@@ -60,6 +71,9 @@ def mplite_broker(
     data: Path | None,
     durability: str,
     key_file: Path | None,
+    cert: Path | None,
+    cert_key: Path | None,
+    allow_plaintext: bool,
     memory_limit: int | None,
     allow_network_filesystem: bool,
     home: Path | None,
@@ -68,24 +82,50 @@ def mplite_broker(
 ) -> NoReturn:
     """Run a broker in the foreground until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    raise_file_limit()
     with one_line_errors():
         if home is not None:
             sys.exit(run_local(home, idle_seconds=idle_seconds, memory_limit=memory_limit, detach=detach))
         if not urls:
             raise UnusableOptionError("Say where to listen: --listen mplite://127.0.0.1:7878/.")
-        addresses = tuple(listen_address(url) for url in urls)
-        key = load_key(key_file=key_file)
-        if key is None:
-            raise UnusableOptionError(
-                f"A broker on TCP needs a key: give --key-file FILE, or set {KEY_FILE_ENV}; {HOW_TO_MAKE_A_KEY_FILE}"
-            )
+        listen = [listen_url(url, allow_plaintext=allow_plaintext) for url in urls]
         level = Durability(durability)
+        key = load_key(key_file=key_file)
+        if key is None and (data is None or not users_path(data).exists()):
+            raise UnusableOptionError(
+                f"A broker on TCP needs a key: give --key-file FILE, or set {KEY_FILE_ENV} ({HOW_TO_MAKE_A_KEY_FILE}); "
+                "or make users: mplite broker credentials --data DIR --host NAME FILE"
+            )
 
         def run(journal: Journal) -> int:
-            config = BrokerConfig(None, addresses, journal, key, memory_limit, idle_seconds=None)
-            return asyncio.run(serve(config, lambda ports: _announce(ports, level)))
+            secure = any(url.is_secure for url in listen)
+            config = BrokerConfig(
+                unix_path=None,
+                tcp=tuple(url.address for url in listen if not url.is_secure),
+                journal=journal,
+                key=key,
+                memory_limit=memory_limit,
+                tls=tuple(url.address for url in listen if url.is_secure),
+                identity=_identity(data, cert, cert_key, [url.address[0] for url in listen]) if secure else None,
+                users=UserBook(users_path(data)) if data is not None and users_path(data).exists() else None,
+            )
+            return asyncio.run(serve(config, lambda ready: _announce(ready, level)))
 
         sys.exit(_with_journal(level, data, allow_network_filesystem, run))
+
+
+def _identity(data: Path | None, cert: Path | None, cert_key: Path | None, hosts: list[str]) -> Identity:
+    """Return the certificate that the options name, or the data directory's own, which is made if needed."""
+    if (cert is None) != (cert_key is None):
+        raise UnusableOptionError("--cert and --cert-key belong together; give both.")
+    if cert is not None and cert_key is not None:
+        return load_identity(cert, cert_key)
+    if data is None:
+        raise UnusableOptionError(
+            "TLS needs a certificate: give --cert FILE --cert-key FILE, or --data DIR to make one in."
+        )
+    make_certificate(data, hosts)
+    return load_identity(*own_identity_paths(data))
 
 
 def _with_journal(
@@ -112,8 +152,8 @@ def _with_journal(
             journal.close()
 
 
-def _announce(addresses: list[tuple[str, int]], level: Durability) -> None:
-    for host, port in addresses:
-        click.echo(f"Listening on {BrokerURL(host=host, port=port)}")
+def _announce(urls: list[BrokerURL], level: Durability) -> None:
+    for url in urls:
+        click.echo(f"Listening on {url}")
     click.echo(f"Durability {level}: {_WINDOWS[level]}")
     sys.stdout.flush()
