@@ -25,7 +25,7 @@ _BENCHMARKS: dict[str, Callable[[int], list[Finding]]] = {
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Interleaved rounds of each.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the findings to this file too.")
 def main(names: tuple[str, ...], rounds: int, json_file: Path | None) -> None:
-    """Measure, as ratios to peers in the same run. Without NAMES, everything: about five minutes."""
+    """Measure, as ratios to peers in the same run. Without NAMES, everything: about seven minutes."""
     findings: list[Finding] = []
     for name in names or _BENCHMARKS:
         click.echo(f"{name} …", err=True)
