@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     )
     from .features import BrokerFeatures, DeliveryFacts, Feature, Outcome, Publication, features_for
     from .limits import DEFAULT_MAX_DELIVERIES, MAX_ID_CHARS, MAX_NAME_BYTES, MAX_PRIORITY, MIN_PRIORITY
+    from .manager import MPLiteManager
     from .url import BrokerURL
+    from .values import UnreadableValue
 
 __all__ = [
     "DEFAULT_MAX_DELIVERIES",
@@ -72,6 +74,7 @@ __all__ = [
     "InvalidURL",
     "JournalError",
     "LocalBrokerError",
+    "MPLiteManager",
     "NoRoute",
     "NotFound",
     "Outcome",
@@ -83,6 +86,7 @@ __all__ = [
     "StaleDelivery",
     "TooManyConnections",
     "TransportError",
+    "UnreadableValue",
     "VersionMismatch",
     "__version__",
     "broker_commands",
@@ -96,7 +100,9 @@ _HOMES: Final = {
     "client": ("BrokerClient",),
     "features": ("BrokerFeatures", "DeliveryFacts", "Feature", "Outcome", "Publication", "features_for"),
     "limits": ("DEFAULT_MAX_DELIVERIES", "MAX_ID_CHARS", "MAX_NAME_BYTES", "MAX_PRIORITY", "MIN_PRIORITY"),
+    "manager": ("MPLiteManager",),
     "url": ("BrokerURL",),
+    "values": ("UnreadableValue",),
 }
 #: Where each public name is defined; what is not listed is an error.
 _HOME_OF: Final = {name: module for module, names in _HOMES.items() for name in names}

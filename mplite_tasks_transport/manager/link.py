@@ -1,0 +1,147 @@
+"""One thread's connection to a broker, shared by all the proxies that the thread uses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import frames
+from ..client import BrokerClient
+from ..errors import BrokerUnreachable, ConnectionLost, ReplyError
+from .address import BrokerAddress, key_for
+
+__all__ = ["Link", "close_link", "link_to"]
+
+
+class Link:
+    """A connection that is made when it is first needed, and again after it was lost.
+
+    The broker knows a lock's holder, and who wrote or popped one half of a message, by the connection. So one that is
+    lost in the middle of that is told to the caller (:class:`ConnectionLost`). Outside of it the request is made again
+    over another connection: none of them does more when it is done twice.
+
+    Parameters:
+        address: the broker.
+        offered: the key that the proxy brings along, if any.
+    """
+
+    def __init__(self, address: BrokerAddress, offered: bytes | None) -> None:
+        self._address = address
+        self._offered = offered
+        self._client: BrokerClient | None = None
+        #: Whether the broker may know something of this connection that would be gone with it.
+        self._busy = False
+        #: Queues whose lock it has, and those whose lock was lost with an earlier connection until that was told.
+        self._locks: set[str] = set()
+        self._lost: set[str] = set()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection: locks are free, what was half written or half popped is undone."""
+        client, self._client = self._client, None
+        self._lost |= self._locks
+        self._locks.clear()
+        if client is not None:
+            client.abandon()
+
+    def call(self, frame: frames.Request) -> Any:
+        """Send a request and return the value of its answer. Raises what :meth:`BrokerClient.call` does."""
+        if isinstance(frame, frames.AcquireQueueLock | frames.ReleaseQueueLock) and frame.queue in self._lost:
+            self._lost.discard(frame.queue)
+            if isinstance(frame, frames.ReleaseQueueLock):
+                raise ConnectionLost(f"The lock of queue {frame.queue!r} was lost with the connection to the broker.")
+        try:
+            value = self._ask(frame)
+        except ConnectionLost:
+            if self._busy:
+                self._busy = False
+                raise
+            value = self._again(frame)
+        self._note(frame, value)
+        return value
+
+    def _note(self, frame: frames.Request, value: Any) -> None:
+        if isinstance(frame, frames.ReleaseQueueLock):
+            self._locks.discard(frame.queue)
+            self._busy = False
+        elif isinstance(frame, frames.AcquireQueueLock):
+            if value:
+                self._locks.add(frame.queue)
+                self._busy = True
+        elif isinstance(frame, frames.ViewSet | frames.ViewPop):
+            self._busy = True
+
+    def call_many(self, requests: Sequence[frames.Request]) -> list[Any]:
+        """Send requests one after the other and return their values. Raises the first refusal, when all are done."""
+        self._busy = True
+        values: list[Any] = self._guarded(lambda client: client.call_many(requests))
+        return values
+
+    def _again(self, frame: frames.Request) -> Any:
+        import tenacity  # noqa: PLC0415 - it imports asyncio, and few connections are lost
+
+        again = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((ConnectionLost, BrokerUnreachable)),
+            wait=tenacity.wait_random_exponential(0.05, max=1.0),
+            stop=tenacity.stop_after_delay(self._address.reconnect),
+            reraise=True,
+        )
+        return again(self._ask, frame)
+
+    def _ask(self, frame: frames.Request) -> Any:
+        return self._guarded(lambda client: client.call(frame))
+
+    def _guarded(self, use: Callable[[BrokerClient], Any]) -> Any:
+        client = self._client
+        if client is None:
+            client = self._client = self._connect()
+        try:
+            return use(client)
+        except ReplyError:
+            raise
+        except BaseException:
+            # Interrupted or lost: a lock may have been given, or a half popped, without our knowing.
+            self.close()
+            raise
+
+    def _connect(self) -> BrokerClient:
+        address = self._address
+        return BrokerClient.connect(
+            address.url,
+            key=None if address.url.is_local else key_for(address, self._offered),
+            timeout=address.connect_timeout,
+            autostart=address.autostart,
+            credentials=address.credentials,
+            tls=address.tls,
+            allow_plaintext=address.allow_plaintext,
+        )
+
+
+class _Links(threading.local):
+    """The links of one thread. A forked child has its own: its copies of the connections are closed."""
+
+    def __init__(self) -> None:
+        self.by_address: dict[tuple[int, BrokerAddress], Link] = {}
+
+
+_links = _Links()
+
+
+def link_to(address: BrokerAddress, offered: bytes | None) -> Link:
+    """Return this thread's link to a broker. It lives as long as the thread, or until :func:`close_link`."""
+    key = (os.getpid(), address)
+    link = _links.by_address.get(key)
+    if link is None:
+        link = _links.by_address[key] = Link(address, offered)
+    return link
+
+
+def close_link(address: BrokerAddress) -> None:
+    """End this thread's connection to a broker, if there is one."""
+    with contextlib.suppress(KeyError):
+        _links.by_address.pop((os.getpid(), address)).close()
