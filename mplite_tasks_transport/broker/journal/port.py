@@ -224,7 +224,11 @@ class Journal(Protocol):
         """
 
     def last_stamp(self) -> int:
-        """Return the last stamp that was ever appended, in microseconds; 0 in a new journal."""
+        """Return a stamp, in microseconds, that is not before any that was ever appended; 0 in a new journal.
+
+        After a clean end it is the last one. After a crash it may be up to a second later: a journal may reserve
+        stamps ahead, so as not to write one with every transaction.
+        """
 
     def append(self, records: Sequence[Record], last_stamp: int) -> int:
         """Keep the records of one turn, in their order, as one transaction, and return its sequence number.
