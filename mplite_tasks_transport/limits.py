@@ -64,6 +64,10 @@ MAX_UNAUTHENTICATED: Final = 256
 #: finds the queue full tries again after a second only.
 LISTEN_BACKLOG: Final = 1024
 
+#: Bytes of one read of a TLS connection, which each one has reserved (the library's default is 256 KiB, which makes a
+#: stranger expensive). Two TLS records.
+TLS_READ_BYTES: Final = 32 * 1024
+
 #: Seconds that a client is given to answer the end of TLS before its socket is closed all the same.
 TLS_CLOSE_SECONDS: Final = 1.0
 

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from .support.brokers import broker, local_home, make_broker, short_directory
+from .support.secure import secure_broker
 
-__all__ = ["broker", "local_home", "make_broker", "short_directory"]
+__all__ = ["broker", "local_home", "make_broker", "secure_broker", "short_directory"]
 
 #: The servers that tests may need: marker and port on the loopback.
 SERVERS = {"redis": 6379, "rabbitmq": 5672}
 
 #: Variables of the person who runs the tests that must not reach a broker or a client of a test.
-PERSONAL = ("MPLITE_KEY", "MPLITE_KEY_FILE")
+PERSONAL = ("MPLITE_KEY", "MPLITE_KEY_FILE", "MPLITE_CREDENTIALS")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import socket
+from asyncio.sslproto import SSLProtocol
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from ..limits import (
     MAX_CONNECTIONS_PER_ADDRESS,
     MAX_UNAUTHENTICATED,
     TLS_CLOSE_SECONDS,
+    TLS_READ_BYTES,
 )
 from .throttle import Throttle
 
@@ -110,6 +112,8 @@ class Door:
 
         Raises :class:`OSError` if it is not known or taken.
         """
+        if identity is not None:
+            SSLProtocol.max_size = TLS_READ_BYTES  # there is no argument for it
         addresses = []
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
@@ -169,31 +173,34 @@ class Door:
             self._make_room()
             self._strangers.setdefault(address, {})[arrival] = None
         arrival.task = self._loop.create_task(self._greet(sock, arrival, identity))
+        # Not in the coroutine: it does not even begin when it is cancelled at once.
+        arrival.task.add_done_callback(lambda task: self._greeted(task, sock, arrival))
 
     async def _greet(self, sock: socket.socket, arrival: Arrival, identity: Identity | None) -> None:
         """Have the connection made, after the TLS handshake if it has one."""
-        try:
-            connection = arrival.connection = self._make(arrival)
-            if identity is None:
-                await self._loop.connect_accepted_socket(lambda: connection, sock)
-            else:
-                await self._loop.connect_accepted_socket(
-                    lambda: connection,
-                    sock,
-                    ssl=identity.context,
-                    ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                    ssl_shutdown_timeout=TLS_CLOSE_SECONDS,
-                )
-        except OSError as exc:
-            self._say_no_tls("A connection from %s came to nothing: %s", arrival.address or "a unix socket", exc)
-            sock.close()
-            self.leave(arrival)
-        except asyncio.CancelledError:
-            sock.close()
-            self.leave(arrival)
-            raise
-        finally:
-            arrival.task = None
+        connection = arrival.connection = self._make(arrival)
+        if identity is None:
+            await self._loop.connect_accepted_socket(lambda: connection, sock)
+        else:
+            await self._loop.connect_accepted_socket(
+                lambda: connection,
+                sock,
+                ssl=identity.context,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=TLS_CLOSE_SECONDS,
+            )
+
+    def _greeted(self, task: asyncio.Task[None], sock: socket.socket, arrival: Arrival) -> None:
+        arrival.task = None
+        error = None if task.cancelled() else task.exception()
+        if error is None and not task.cancelled():
+            return
+        sock.close()
+        self.leave(arrival)
+        if isinstance(error, OSError):
+            self._say_no_tls("A connection from %s came to nothing: %s", arrival.address or "a unix socket", error)
+        elif error is not None:
+            log.error("A connection could not be made.", exc_info=error)
 
     def _pause(self, error: OSError) -> None:
         """Accept nobody until there may be a descriptor again: the listeners would be ready all the time."""

@@ -143,7 +143,7 @@ class UserBook:
             return None
         except OSError:
             return (0, 0, 0)
-        return status.st_ino, status.st_size, status.st_mtime_ns
+        return status.st_ino, status.st_size, status.st_ctime_ns
 
     def _reload(self, *, gone: bool) -> bool:
         """Read the file again, and return whether it could be used; otherwise it is tried again at the next look."""
