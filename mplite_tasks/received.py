@@ -15,7 +15,9 @@ from .errors import UndecodableMessage
 __all__ = ["HandlerHeader", "ReceivedMessage", "read_body"]
 
 #: The content types that a handler's messages may have, besides those without a serializer: text and bytes.
-BODY_CONTENT_TYPES: Final = frozenset({"application/json", "application/x-mplite-json", "text/plain"})
+BODY_CONTENT_TYPES: Final = frozenset(
+    {"application/json", "application/x-mplite-json", "text/plain", "application/octet-stream"}
+)
 
 
 class HandlerHeader:
@@ -99,6 +101,8 @@ def read_body(message: Message) -> Any:
     try:
         if message.errors:  # what Kombu met while it decompressed the body
             message._reraise_error()
+        if message.content_type == "application/octet-stream":
+            return bytes(message.body)
         body = message.decode()
     except Exception as exc:
         raise UndecodableMessage(

@@ -48,18 +48,18 @@ class Topology:
 
         Raises a channel error if one exists with other properties and may not be used as it is.
         """
-        if self.adopt:
-            # On a channel of its own, since AMQP closes the one on which a declaration is refused.
-            with contextlib.suppress(PreconditionFailed), connection.channel() as other:
-                self.queue(name, driver_type)(other).queue_declare()
-        else:
-            self.queue(name, driver_type)(channel).queue_declare()
         dead = kombu.Queue(dead_queue(name), exchange=kombu.Exchange(""), routing_key=dead_queue(name), durable=True)
-        dead(channel).queue_declare()
+        for queue in (self.queue(name, driver_type), dead):
+            if self.adopt:
+                # On a channel of its own, since AMQP closes the one on which a declaration is refused.
+                with contextlib.suppress(PreconditionFailed), connection.channel() as other:
+                    queue(other).queue_declare()
+            else:
+                queue(channel).queue_declare()
 
     def _arguments(self, name: str, driver_type: str) -> dict[str, Any] | None:
-        if driver_type != "mplite":
-            return None
+        if driver_type != "mplite" or name.endswith(DEAD_SUFFIX):
+            return None  # dead letters are declared in one way, whoever comes first: those who write or who read them
         return {
             "x-dead-letter-exchange": "",
             "x-dead-letter-routing-key": dead_queue(name),

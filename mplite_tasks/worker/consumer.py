@@ -102,7 +102,7 @@ class Consumer:
             try:
                 if missing == 1:
                     session.declare_again()
-                session.settle(message, settlement)
+                session.settle(message, settlement, more=not self._stop.requested)
             except StaleDelivery:
                 logger.info("A job's message had been settled before, or has gone back to its queue meanwhile")
             except (ContentTooLarge, NoRoute, NotFound) as exc:

@@ -76,14 +76,19 @@ class Session:
         """Return what the broker said of a message."""
         return self.link.features.facts(message)
 
-    def settle(self, message: Message, settlement: Settlement) -> None:
-        """Tell the broker what came of a message, and return when that is committed."""
+    def settle(self, message: Message, settlement: Settlement, *, more: bool = True) -> None:
+        """Tell the broker what came of a message, and return when that is committed.
+
+        Parameters:
+            more: whether the next message is wanted.
+        """
         features = self.link.features
         features.settle(
             message,
             outcome=settlement.outcome if Feature.RESULTS in features.supported else None,
             outcome_ttl=settlement.outcome_ttl,
             publish=settlement.publish if Feature.DELAY in features.supported else _at_once(settlement.publish),
+            credit=more,
         )
         features.flush()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import queue
@@ -64,6 +65,10 @@ def length(connection: Connection, name: str = "q") -> int:
         return int(Queue(name)(connection.default_channel).queue_declare(passive=True).message_count)
     except connection.channel_errors:
         return -1
+
+
+def exists(connection: Connection, name: str) -> bool:
+    return length(connection, name) >= 0
 
 
 def take(connection: Connection, name: str) -> Message:
@@ -219,6 +224,20 @@ def test_a_handler_that_fails_each_time_is_given_up_after_its_retries(start: Sta
     letter = take(connection, "q.dead")
     assert letter.headers["x-dead-retries"] == 2
     assert len(letter.headers["x-mplite-history"]) == 2
+
+
+@pytest.mark.parametrize("first", ["q", "q.dead"])
+def test_a_handler_may_listen_to_the_dead_letters_of_another(start: Start, connection: Connection, first: str) -> None:
+    record = Recorder()
+
+    def fail(body: int) -> None:
+        raise ValueError("no")
+
+    for name in sorted(["q", "q.dead"], key=lambda name: name != first):
+        start(fail if name == "q" else record, [name])
+        wait_until(functools.partial(exists, connection, name), f"there is a queue {name}")
+    put(connection, 1)
+    assert record.next() == 1
 
 
 def test_a_dead_letter_queue_that_somebody_has_deleted_is_made_again(start: Start, connection: Connection) -> None:

@@ -12,12 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["WorkerProcess", "wait_until", "worker"]
+__all__ = ["HANDLE", "WORKER", "WorkerProcess", "wait_until", "worker"]
 
 #: Seconds within which anything that a test waits for has to happen.
 PATIENCE = 20.0
 
 ROOT = Path(__file__).parents[2]
+
+#: The arguments of Python for ``mplite-worker -A`` and ``mplite handle``, up to what is run.
+WORKER = ("-m", "mplite_tasks.cli.worker", "-A")
+HANDLE = ("-c", "from mplite_tasks.cli import main; main(prog_name='mplite')", "handle")
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout: float = PATIENCE) -> None:
@@ -30,17 +34,19 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = PATI
 
 
 class WorkerProcess:
-    """One ``mplite-worker``: its supervisor, and through it all of its family.
+    """One ``mplite-worker`` or ``mplite handle``: its supervisor, and through it all of its family.
 
     Its output (both streams) is in ``output``.
     """
 
-    def __init__(self, app: str, options: tuple[str, ...], cwd: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self, app: str, options: tuple[str, ...], cwd: Path, env: dict[str, str], program: tuple[str, ...] = WORKER
+    ) -> None:
         self.output = ""
         self._complete = False
         self._changed = threading.Condition()
         self._sessions: set[int] = set()
-        command = [sys.executable, "-m", "mplite_tasks.cli.worker", "-A", app, *options]
+        command = [sys.executable, *program, app, *options]
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
@@ -149,15 +155,17 @@ def worker(
     level: str = "info",
     cwd: Path = ROOT,
     ready: bool = True,
+    program: tuple[str, ...] = WORKER,
 ) -> Iterator[WorkerProcess]:
     """Run a worker around a block.
 
     Parameters:
-        app: what ``-A`` says.
+        app: what ``-A`` says, or what is to handle.
+        program: :data:`WORKER` or :data:`HANDLE`.
         ready: whether to wait first until every consumer is connected.
     """
     command = ("-c", str(concurrency), "-l", level, *options)
-    process = WorkerProcess(app, command, cwd, {**os.environ, "PYTHONUNBUFFERED": "1"})
+    process = WorkerProcess(app, command, cwd, {**os.environ, "PYTHONUNBUFFERED": "1"}, program)
     try:
         if ready:
             process.wait_ready(concurrency)

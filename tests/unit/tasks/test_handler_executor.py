@@ -73,6 +73,7 @@ def must_not_run(body: Any) -> None:
         (b"", "text/plain", "utf-8", ""),
         (b"\x00\xff", "application/data", "binary", b"\x00\xff"),
         (b"", "application/data", "binary", b""),
+        (b"\x00\xff", "application/octet-stream", None, b"\x00\xff"),
         (b"words", None, None, "words"),
     ],
 )

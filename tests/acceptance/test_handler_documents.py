@@ -1,0 +1,37 @@
+"""The how-to of handlers, done as it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.documents import Block, Reader, blocks_of
+from tests.support.workers import wait_until
+
+BLOCKS = blocks_of("docs/howto-handlers.md")
+
+PUT = """
+from kombu import Connection, Queue
+with Connection("mplite://") as connection:
+    connection.Producer().publish(
+        {"number": 4}, serializer="json", exchange="", routing_key="orders", declare=[Queue("orders", durable=True)]
+    )
+"""
+
+LEFT = """
+from kombu import Connection, Queue
+with Connection("mplite://") as connection:
+    print(Queue("orders")(connection.default_channel).queue_declare(passive=True).message_count)
+"""
+
+
+def test_each_example_does_what_it_says(local_home: Path, tmp_path: Path) -> None:
+    printed: dict[str, str] = {}
+    with Reader.in_(tmp_path) as reader:
+        for block in BLOCKS:
+            printed[block.heading] = printed.get(block.heading, "") + reader.follow(block)
+        reader.follow(Block("", "python", PUT))
+        wait_until(lambda: reader.follow(Block("", "python", LEFT)) == "0\n", "mplite handle has taken the message")
+    assert printed["In this process"] == "shipping 2\nshipping 3\nshipping 1\n"
+    assert printed["See more than the body"] == "hello letters 7 me True\n"
+    assert printed["Look at what failed for good"] == "0 ZeroDivisionError: division by zero\n"
+    assert printed["From the shell"].count("mplite handle") == 2
