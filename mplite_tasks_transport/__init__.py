@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from .features import BrokerFeatures, DeliveryFacts, Feature, Outcome, Publication, features_for
     from .limits import DEFAULT_MAX_DELIVERIES, MAX_ID_CHARS, MAX_NAME_BYTES, MAX_PRIORITY, MIN_PRIORITY
     from .manager import MPLiteManager
+    from .priority_queue import PriorityQueue
+    from .priority_queue.aio import AsyncPriorityQueue
     from .url import BrokerURL
     from .values import UnreadableValue
 
@@ -55,6 +57,7 @@ __all__ = [
     "MAX_PRIORITY",
     "MIN_PRIORITY",
     "AccessRefused",
+    "AsyncPriorityQueue",
     "BrokerBusy",
     "BrokerClient",
     "BrokerFeatures",
@@ -79,6 +82,7 @@ __all__ = [
     "NotFound",
     "Outcome",
     "PreconditionFailed",
+    "PriorityQueue",
     "ProtocolError",
     "Publication",
     "ReplyError",
@@ -101,6 +105,8 @@ _HOMES: Final = {
     "features": ("BrokerFeatures", "DeliveryFacts", "Feature", "Outcome", "Publication", "features_for"),
     "limits": ("DEFAULT_MAX_DELIVERIES", "MAX_ID_CHARS", "MAX_NAME_BYTES", "MAX_PRIORITY", "MIN_PRIORITY"),
     "manager": ("MPLiteManager",),
+    "priority_queue": ("PriorityQueue",),
+    "priority_queue.aio": ("AsyncPriorityQueue",),
     "url": ("BrokerURL",),
     "values": ("UnreadableValue",),
 }
