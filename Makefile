@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint typing bench clean
+.PHONY: help demo test lint typing bench fuzz clean
 
 help:  ## Show the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -21,6 +21,9 @@ lint: $(VENV)/.dev  ## Check style and types.
 
 bench: $(VENV)/.dev  ## Measure, as ratios to peers in the same run.
 	$(BIN)/python -m tests.benchmarks
+
+fuzz: $(VENV)/.dev  ## Send mutated frames for a while: make fuzz SECONDS=600 SEED=…
+	$(BIN)/python -m tests.support.fuzz $(or $(SECONDS),60) $(SEED)
 
 clean:  ## Remove the environment and what tools left behind.
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
