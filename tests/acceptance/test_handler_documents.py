@@ -5,22 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.documents import Block, Reader, blocks_of
-from tests.support.workers import wait_until
 
 BLOCKS = blocks_of("docs/howto-handlers.md")
 
-PUT = """
-from kombu import Connection, Queue
-with Connection("mplite://") as connection:
-    connection.Producer().publish(
-        {"number": 4}, serializer="json", exchange="", routing_key="orders", declare=[Queue("orders", durable=True)]
-    )
-"""
-
-LEFT = """
-from kombu import Connection, Queue
-with Connection("mplite://") as connection:
-    print(Queue("orders")(connection.default_channel).queue_declare(passive=True).message_count)
+PUT_AND_WAIT = """
+from mplite_tasks_transport import PriorityQueue
+with PriorityQueue("orders") as orders:
+    orders.put({"number": 4})
+    orders.join()
 """
 
 
@@ -29,8 +21,7 @@ def test_each_example_does_what_it_says(local_home: Path, tmp_path: Path) -> Non
     with Reader.in_(tmp_path) as reader:
         for block in BLOCKS:
             printed[block.heading] = printed.get(block.heading, "") + reader.follow(block)
-        reader.follow(Block("", "python", PUT))
-        wait_until(lambda: reader.follow(Block("", "python", LEFT)) == "0\n", "mplite handle has taken the message")
+        reader.follow(Block("", "python", PUT_AND_WAIT))
     assert printed["In this process"] == "shipping 2\nshipping 3\nshipping 1\n"
     assert printed["See more than the body"] == "hello letters 7 me True\n"
     assert printed["Look at what failed for good"] == "0 ZeroDivisionError: division by zero\n"

@@ -18,7 +18,7 @@ import tenacity
 from kombu import Connection, Message, Queue
 
 from mplite_tasks import ReceivedMessage, Registration, Retry, handler, register_handler
-from mplite_tasks_transport import HandshakeRefused
+from mplite_tasks_transport import HandshakeRefused, MPLiteManager, PriorityQueue
 from tests.support.brokers import BrokerProcess
 from tests.support.shared import connection, shared_broker, vhost_url
 from tests.support.workers import PATIENCE, ROOT, wait_until
@@ -137,6 +137,35 @@ def test_the_best_message_of_all_the_queues_is_handled_next(start: Start, connec
     messages = [seen.get(timeout=PATIENCE) for _ in range(5)]
     assert [(m.queue, m.priority) for m in messages] == [("q", 9), ("r", 5), ("q", 0), ("r", 0), ("q", -7)]
     assert all(m.posted_at and m.delivered_at and m.posted_at < m.delivered_at for m in messages)
+
+
+def test_what_a_priority_queue_and_the_dicts_put_is_handled_and_counts_as_done(start: Start, vhost_url: str) -> None:
+    record = Recorder()
+    with PriorityQueue("q", vhost_url, maxsize=3) as items, MPLiteManager(vhost_url) as manager:
+        items.put({"n": [1, None]}, priority=1)
+        items.put(b"\x00\xff", priority=3)
+        manager.shared_index("q")["by hand"] = 2
+        manager.shared_queue("q")["by hand"] = "text"
+        start(lambda body, message: record((body, message.priority)))
+        assert [record.next() for _ in range(3)] == [(b"\x00\xff", 3), ("text", 2), ({"n": [1, None]}, 1)]
+        items.join()
+
+
+def test_a_retry_has_its_place_in_a_full_queue(start: Start, vhost_url: str) -> None:
+    record = Gate()
+
+    def handle(body: str, message: ReceivedMessage) -> None:
+        record((body, message.retries))
+        if body == "flaky" and not message.retries:
+            raise ConnectionError("not yet")
+
+    with PriorityQueue("q", vhost_url, maxsize=1) as items:
+        items.put("flaky", priority=9)
+        start(handle, retry=Retry(wait=tenacity.wait_fixed(0)))
+        assert record.next() == ("flaky", 0)
+        items.put("steady")
+        record.open.set()
+        assert sorted(record.next() for _ in range(2)) == [("flaky", 1), ("steady", 0)]
 
 
 def test_a_queue_that_does_not_exist_is_made_with_one_for_its_dead_letters(
