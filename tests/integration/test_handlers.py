@@ -20,6 +20,7 @@ from kombu import Connection, Message, Queue
 from mplite_tasks import ReceivedMessage, Registration, Retry, handler, register_handler
 from mplite_tasks_transport import HandshakeRefused, MPLiteManager, PriorityQueue
 from tests.support.brokers import BrokerProcess
+from tests.support.secure import SecureBroker
 from tests.support.shared import connection, shared_broker, vhost_url
 from tests.support.workers import PATIENCE, ROOT, wait_until
 
@@ -406,6 +407,19 @@ def test_a_handler_that_looks_for_its_broker_can_be_stopped(broker: BrokerProces
         wait_until(lambda: length(connection) == 0, "the queue is there")
     broker.kill()
     assert registration.stop(PATIENCE)
+
+
+def test_handlers_work_over_tls_with_a_credentials_file(secure_broker: Callable[..., SecureBroker]) -> None:
+    options = {"credentials": str(secure_broker().user("someone", "produce", "consume"))}
+    record = Recorder()
+    with (
+        Connection("mplites://", transport_options=options) as connection,
+        register_handler(record, ["q"], 2, broker="mplites://", transport_options=options),
+    ):
+        wait_until(lambda: exists(connection, "q"), "the queue is there")
+        for n in range(20):
+            put(connection, [n, "x" * 100_000])
+        assert sorted(record.next()[0] for _ in range(20)) == list(range(20))
 
 
 PROGRAM = """
