@@ -7,7 +7,8 @@ other half is popped, and goes back to its old place if the connection ends in b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -103,17 +104,15 @@ class Views:
         queue = self._read(session, frame.queue)
         after = (frame.after[0], frame.after[1], frame.after[2]) if frame.after else None
         most = min(max(1, frame.most), MAX_VIEW_ITEMS)
-        items: list[Any] = []
-        size = 0
-        last: Entry | None = None
-        for entry in queue.shared_index.after(after):
-            if frame.half is Half.QUEUE:
-                size += len(queue.shared_queue[entry.id])
-            if last is not None and (len(items) == most or size > _ANSWER_BYTES):
-                return [items, list(last.key)]
-            items.append([entry.id, _value(queue, entry, frame.half)])
-            last = entry
-        return [items, None]
+        entries = queue.shared_index.after(after)
+        if frame.half is Half.INDEX:
+            part = list(islice(entries, most))
+            more = next(entries, None) is not None
+            items: list[Any] = [(entry.id, (entry.priority, entry.stamp)) for entry in part]
+        else:
+            part, more = _fitting(queue, entries, most)
+            items = [(entry.id, queue.shared_queue[entry.id]) for entry in part]
+        return [items, part[-1].key if more else None]
 
     def _get(self, session: Session, frame: frames.ViewGet) -> list[Any] | None:
         queue = self._read(session, frame.queue)
@@ -241,6 +240,18 @@ class Views:
         for entry in entries:
             self._lifecycle.leave(queue, entry, queue.shared_queue.pop(entry.id))
         return len(entries)
+
+
+def _fitting(queue: Queue, entries: Iterator[Entry], most: int) -> tuple[list[Entry], bool]:
+    """Return as many entries as an answer may have payloads of, at least one, and whether there are more."""
+    part: list[Entry] = []
+    size = 0
+    for entry in entries:
+        size += len(queue.shared_queue[entry.id])
+        if part and (len(part) == most or size > _ANSWER_BYTES):
+            return part, True
+        part.append(entry)
+    return part, False
 
 
 def _value(queue: Queue, entry: Entry, half: Half) -> Any:

@@ -79,7 +79,7 @@ class ProxyConnection:
     def __init__(self, address: BrokerAddress, authkey: bytes | None) -> None:
         self._address = address
         self._authkey = authkey
-        self._reply: tuple[str, Any] = ("#ERROR", EOFError("Nothing was asked."))
+        self._reply: tuple[str, Any] | None = None
 
     def send(self, request: tuple[Referent | None, str, tuple[Any, ...], dict[str, Any]]) -> None:
         """Do what a proxy asks, and keep the answer for :meth:`recv`."""
@@ -90,8 +90,9 @@ class ProxyConnection:
             self._reply = ("#ERROR", exc)
 
     def recv(self) -> tuple[str, Any]:
-        """Return the answer to what was sent last."""
-        return self._reply
+        """Return the answer to what was sent last. It is not kept: an error refers back to here by its traceback."""
+        reply, self._reply = self._reply, None
+        return reply or ("#ERROR", EOFError("Nothing was asked."))
 
     def close(self) -> None:
         """Do nothing: the thread's link serves other proxies, and those that come."""

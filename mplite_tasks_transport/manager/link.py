@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,22 +33,21 @@ class Link:
         self._address = address
         self._offered = offered
         self._client: BrokerClient | None = None
+        self._end: weakref.finalize[..., None] | None = None
         #: Whether the broker may know something of this connection that would be gone with it.
         self._busy = False
         #: Queues whose lock it has, and those whose lock was lost with an earlier connection until that was told.
         self._locks: set[str] = set()
         self._lost: set[str] = set()
 
-    def __del__(self) -> None:
-        self.close()
-
     def close(self) -> None:
         """End the connection: locks are free, what was half written or half popped is undone."""
-        client, self._client = self._client, None
+        self._client = None
         self._lost |= self._locks
         self._locks.clear()
-        if client is not None:
-            client.abandon()
+        if self._end is not None:
+            self._end()
+            self._end = None
 
     def call(self, frame: frames.Request) -> Any:
         """Send a request and return the value of its answer. Raises what :meth:`BrokerClient.call` does."""
@@ -111,7 +111,7 @@ class Link:
 
     def _connect(self) -> BrokerClient:
         address = self._address
-        return BrokerClient.connect(
+        client = BrokerClient.connect(
             address.url,
             key=None if address.url.is_local else key_for(address, self._offered),
             timeout=address.connect_timeout,
@@ -120,6 +120,10 @@ class Link:
             tls=address.tls,
             allow_plaintext=address.allow_plaintext,
         )
+        # The end of the thread is the end of its link. Not __del__: an exception may make the link part of a cycle, of
+        # which the socket could be collected first.
+        self._end = weakref.finalize(self, client.abandon)
+        return client
 
 
 class _Links(threading.local):

@@ -139,13 +139,13 @@ class MPLiteManager(managers.BaseManager):
         """
         close_link(self._broker)
 
-    def shared_index(self, queue: str) -> managers.DictProxy[str, tuple[int, int]]:
+    def shared_index(self, queue: str) -> managers.DictProxy[str, Any]:
         """Return the dict of id to ``(priority, posted_at)`` of a queue, which is declared if it does not exist.
 
-        ``posted_at`` is in microseconds since the epoch, by the broker's clock. An integer, or such a pair, may be
-        assigned.
+        ``posted_at`` is in microseconds since the epoch, by the broker's clock. An integer, the priority, may be
+        assigned (which is why the values have no type here), or such a pair.
         """
-        return cast("managers.DictProxy[str, tuple[int, int]]", self._proxy(managers.DictProxy, "shared_index", queue))
+        return cast("managers.DictProxy[str, Any]", self._proxy(managers.DictProxy, "shared_index", queue))
 
     def shared_queue(self, queue: str) -> managers.DictProxy[str, Any]:
         """Return the dict of id to payload of a queue, which is declared if it does not exist.

@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -41,9 +42,8 @@ class ThreadLine(BaseLine):
         self._ready = select.poll()
         self._ready.register(client.fileno(), select.POLLIN)
         self._ready.register(self._alarm, select.POLLIN)
-
-    def __del__(self) -> None:
-        self.abandon()
+        # Not __del__: an exception may make this part of a cycle, of which the sockets could be collected first.
+        self._close = weakref.finalize(self, _close, client, self._waker, self._alarm)
 
     def call(self, request: Request) -> Any:
         """Send a request and return the value of its answer, however long it takes."""
@@ -123,9 +123,7 @@ class ThreadLine(BaseLine):
 
     def abandon(self) -> None:
         """Close the sockets."""
-        self.client.abandon()
-        self._waker.close()
-        self._alarm.close()
+        self._close()
 
     @property
     def _came(self) -> bool:
@@ -199,3 +197,9 @@ class ThreadLine(BaseLine):
         if self._reading:
             with contextlib.suppress(OSError):
                 self._waker.send(b"!")
+
+
+def _close(client: BrokerClient, *ends: socket.socket) -> None:
+    client.abandon()
+    for end in ends:
+        end.close()

@@ -154,7 +154,7 @@ def test_many_threads_share_an_object_and_each_item_is_got_once(jobs: PriorityQu
 def test_gets_that_give_up_among_others_lose_and_keep_nothing(jobs: PriorityQueue, control: BrokerClient) -> None:
     patient = [Background(lambda: jobs.get(timeout=20)) for _ in range(3)]
     hasty = [Background(lambda n=n: jobs.get(timeout=0.002 * n)) for n in range(10)]
-    for n in range(6):
+    for n in range(13):
         jobs.put(n)
     results = [each.result() for each in patient + hasty]
     got = [item for item in results if not isinstance(item, Exception)]
@@ -162,7 +162,7 @@ def test_gets_that_give_up_among_others_lose_and_keep_nothing(jobs: PriorityQueu
     assert counts(control)["held"] == len(got)
     while not jobs.empty():
         got.append(jobs.get_nowait())
-    assert sorted(got) == list(range(6))
+    assert sorted(got) == list(range(13))
 
 
 def test_an_interrupted_get_gives_its_message_back(jobs: PriorityQueue, control: BrokerClient) -> None:

@@ -40,7 +40,7 @@ def listed(client: Client, half: Half, most: int = 1000) -> list[Any]:
     after = None
     while True:
         part, after = client.request(frames.ViewList, "q", half, after, most)
-        items += part
+        items += [[id, list(value) if half is INDEX else value] for id, value in part]
         if after is None:
             return items
         after = tuple(after)
