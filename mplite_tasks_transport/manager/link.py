@@ -33,7 +33,7 @@ class Link:
         self._address = address
         self._offered = offered
         self._client: BrokerClient | None = None
-        self._end: weakref.finalize[..., None] | None = None
+        self._end: weakref.finalize[..., Link] | None = None
         #: Whether the broker may know something of this connection that would be gone with it.
         self._busy = False
         #: Queues whose lock it has, and those whose lock was lost with an earlier connection until that was told.
@@ -43,6 +43,7 @@ class Link:
     def close(self) -> None:
         """End the connection: locks are free, what was half written or half popped is undone."""
         self._client = None
+        self._busy = False
         self._lost |= self._locks
         self._locks.clear()
         if self._end is not None:
@@ -55,11 +56,11 @@ class Link:
             self._lost.discard(frame.queue)
             if isinstance(frame, frames.ReleaseQueueLock):
                 raise ConnectionLost(f"The lock of queue {frame.queue!r} was lost with the connection to the broker.")
+        busy = self._busy
         try:
             value = self._ask(frame)
         except ConnectionLost:
-            if self._busy:
-                self._busy = False
+            if busy:
                 raise
             value = self._again(frame)
         self._note(frame, value)
