@@ -22,9 +22,15 @@ from mplite_tasks_transport.broker.journal import MemoryJournal
 from mplite_tasks_transport.broker.server import BrokerConfig
 from mplite_tasks_transport.client import BrokerClient
 from mplite_tasks_transport.dial import dial
-from mplite_tasks_transport.errors import BrokerUnreachable, Code, TooManyConnections
+from mplite_tasks_transport.errors import BrokerUnreachable, Code, ContentTooLarge, TooManyConnections
 from mplite_tasks_transport.handshake import ClientHandshake
-from mplite_tasks_transport.limits import MAX_HANDSHAKE_BYTES, MAX_SMALL_FRAME_BYTES, MAX_UNAUTHENTICATED
+from mplite_tasks_transport.limits import (
+    MAX_FRAME_BYTES,
+    MAX_HANDSHAKE_BYTES,
+    MAX_PAYLOAD_BYTES,
+    MAX_SMALL_FRAME_BYTES,
+    MAX_UNAUTHENTICATED,
+)
 from mplite_tasks_transport.protocol import FrameReader
 from mplite_tasks_transport.tls import TLSOptions
 from mplite_tasks_transport.tls import secure as speak_tls
@@ -329,3 +335,61 @@ def test_silent_and_broken_tls_handshakes_end_at_the_deadline(
     assert connection.HANDSHAKE_SECONDS * 2 < 20
     assert MAX_UNAUTHENTICATED > 100
     assert "Traceback" not in broker.errors
+
+
+@pytest.mark.parametrize("size", [0, MAX_FRAME_BYTES + 1, 2**32 - 1])
+def test_a_client_that_announces_a_frame_of_no_legal_length_is_told_and_closed(
+    broker: BrokerProcess, size: int
+) -> None:
+    before = resident_bytes(broker.pid)
+    line = dial(broker.broker_url)
+    with line.sock as sock:
+        sock.settimeout(20)
+        sock.sendall(struct.pack(">I", size) + bytes(1000))
+        data = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := sock.recv(10_000):
+                data += part
+    if data:  # the system may throw it away, as there was more to read
+        (goodbye,) = map(protocol.decode_push, FrameReader().feed(data))
+        assert isinstance(goodbye, frames.Goodbye)
+        assert goodbye.code == (Code.FRAME_TOO_LARGE if size else Code.BAD_FORMAT)
+    assert resident_bytes(broker.pid) - before < 32 * 2**20
+    dial(broker.broker_url).sock.close()
+
+
+def test_a_message_of_the_largest_size_passes_and_one_byte_more_does_not(broker: BrokerProcess) -> None:
+    with BrokerClient.connect(broker.broker_url) as client:
+        client.call(frames.DeclareQueue(0, "q"))
+        client.call(frames.OpenChannel(0, 1))
+        client.call(frames.Publish(0, "", "q", "id", 1, bytes(MAX_PAYLOAD_BYTES)))
+        assert len(client.call(frames.Get(0, 1, "q"))[-1]) == MAX_PAYLOAD_BYTES
+        with pytest.raises(ContentTooLarge) as caught:
+            client.call(frames.Publish(0, "", "q", "id2", 1, bytes(MAX_PAYLOAD_BYTES + 1)))
+        assert caught.value.reply_code == Code.CONTENT_TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        frames.DeclareQueue(0, "n" * 256),
+        frames.DeclareExchange(0, "n" * 256),
+        frames.BindQueue(0, "q", "amq.topic", "n" * 256),
+        frames.Consume(0, 1, "n" * 256, "q"),
+        frames.AcquireLock(0, "n" * 256),
+        frames.Identify(0, "é" * 128),
+        frames.Publish(0, "", "q", "i" * 256, 1, b""),
+        frames.DeclareQueue(0, "deep", arguments={"a": [[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]}),
+    ],
+)
+def test_names_ids_and_nesting_over_their_limits_are_refused_with_a_code(frame: frames.Request) -> None:
+    core = Core()
+    session = core.open_session("/")
+    for each in (frames.DeclareQueue(1, "q"), frames.OpenChannel(2, 1)):
+        core.apply(session, each)
+    session.out.clear()
+    frame.r = 3
+    core.apply(session, frame)
+    (answer,) = session.out
+    assert isinstance(answer, frames.Failed)
+    assert answer.code == Code.PRECONDITION_FAILED

@@ -6,6 +6,8 @@ import hashlib
 import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 from mplite_tasks_transport import BrokerClient, BrokerURL, TransportError, frames
+from mplite_tasks_transport.broker.identity import make_certificate
 from mplite_tasks_transport.certificates import endpoint_binding, fingerprint_of, first_certificate
 from mplite_tasks_transport.credentials import CREDENTIALS_ENV, Credentials, read_credentials, write_credentials
 from mplite_tasks_transport.errors import (
@@ -386,3 +389,56 @@ def test_a_tls_connection_that_is_lost_is_said_and_a_new_one_goes_on(secure_brok
     assert broker.stop() == 0
     with pytest.raises(ConnectionLost, match="shutting down"):
         client.call(frames.Ping(0))
+
+
+def test_a_client_by_tls_that_does_not_read_holds_up_nobody_and_gets_everything_when_it_does(
+    secure_broker: MakeBroker,
+) -> None:
+    broker = secure_broker()
+    number, size = 400, 100_000
+    with broker.connect() as slow, broker.connect() as other:
+        slow.call(frames.DeclareQueue(0, "q"))
+        slow.call(frames.OpenChannel(0, 1))
+        slow.call(frames.Consume(0, 1, "t", "q", no_ack=True))
+        other.call_many([frames.Publish(0, "", "q", str(n), 1, bytes(size)) for n in range(number)])
+        waiting = other.call(frames.DeclareQueue(0, "q", passive=True))[1]
+        assert waiting > number // 2, "the broker keeps them where they wait, not in what is to be sent"
+        got = [slow.drain(20) for _ in range(number)]
+        assert [each.id for each in got if isinstance(each, frames.Deliver)] == [str(n) for n in range(number)]
+
+
+def test_making_a_certificate_without_the_extra_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cryptography"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(InvalidCertificate, match=r"pip install 'mplite-tasks\[tls\]'"):
+        make_certificate(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        (("--cert", "CERT"), "belong together"),
+        (("--cert", "CERT", "--cert-key", "OTHER"), "cannot be used"),
+        (("--cert", "KEY", "--cert-key", "KEY"), "no certificate"),
+        (("--cert", "none.pem", "--cert-key", "KEY"), "No such file"),
+        (("--cert", "CERT", "--cert-key", "OPEN"), "chmod 600"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_said_in_one_line(
+    authority: Authority, tmp_path: Path, key_file: Path, options: tuple[str, ...], remedy: str
+) -> None:
+    files, other = authority.issue(), authority.issue()
+    opened = tmp_path / "open.pem"
+    opened.write_bytes(files.key.read_bytes())
+    opened.chmod(0o644)
+    names = {"CERT": files.certificate, "KEY": files.key, "OTHER": other.key, "OPEN": opened}
+    command = [sys.executable, "-m", "mplite_tasks_transport.broker.cli", "--listen", "mplites://127.0.0.1:0"]
+    command += ["--key-file", str(key_file), "--durability", "memory", *(str(names.get(o, o)) for o in options)]
+    failed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert failed.returncode in {1, 2}
+    assert remedy in failed.stderr
+    assert failed.stderr.count("\n") == 1
