@@ -54,11 +54,13 @@ def by_kombu(url: str, path: Path) -> None:
             message.ack()
 
         with connection.Consumer([queue], callbacks=[on_message], prefetch_count=PREFETCH):
-            while _left(connection):
+            while True:
                 try:
-                    connection.drain_events(timeout=1)
+                    connection.drain_events(timeout=0.5)
                 except TimeoutError:
-                    continue
+                    # Only now: while something comes, some of it may be here and in the queue no more.
+                    if not _left(connection):
+                        return
 
 
 def _left(connection: kombu.Connection) -> int:
