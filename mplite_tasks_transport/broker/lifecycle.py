@@ -53,7 +53,7 @@ class Lifecycle:
         queues = list(vhost.route(frame.exchange, frame.routing_key, lambda: headers_of(frame.payload)))
         if not again:
             for queue in queues:
-                if queue.is_full and not queue.has(frame.id):
+                if queue.is_full and not queue.knows(frame.id, self._services.clock.reading()):
                     raise QueueFull(queue)
         for queue in queues:
             if again and queue.has(frame.id):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from ..frames import Blocked, Publish, Unblocked
 from .services import Services
@@ -42,14 +43,27 @@ class Parking:
             session.send(Blocked(self._services.memory.reason))
             self._services.talking[session] = None
         session.parked_bytes += len(frame.payload) + 1
-        self._waiting.append((session, frame))
+        place = (session, frame)
+        self._waiting.append(place)
+        if frame.wait and frame.r and frame.r not in session.waits:
+            session.waits[frame.r] = partial(self._withdraw, place)
 
     def let_go(self, apply: Callable[[Session, Publish], None]) -> None:
         """Apply what waits, for as long as there is room."""
         while self._waiting and not self._services.memory.blocked:
             session, frame = self._waiting.popleft()
+            if frame.wait:
+                session.waits.pop(frame.r, None)
             apply(session, frame)
-            session.parked_bytes -= len(frame.payload) + 1
-            if not session.parked_bytes:
-                session.send(Unblocked())
-                self._services.talking[session] = None
+            self._unparked(session, frame)
+
+    def _withdraw(self, place: tuple[Session, Publish]) -> None:
+        """A publish that may be taken back (``wait``) is, or its connection ended."""
+        self._waiting.remove(place)
+        self._unparked(*place)
+
+    def _unparked(self, session: Session, frame: Publish) -> None:
+        session.parked_bytes -= len(frame.payload) + 1
+        if not session.parked_bytes:
+            session.send(Unblocked())
+            self._services.talking[session] = None

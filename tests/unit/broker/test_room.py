@@ -33,6 +33,10 @@ def test_a_full_queue_refuses_who_does_not_wait(bench: Bench) -> None:
     assert client.publish("a") is True
     assert client.publish("b").code == 506
     assert client.publish("a") is True, "a repetition needs no room"
+    client.consume(no_ack=True)
+    client.request(frames.CancelConsumer, 1, "on q")
+    client.publish("b")
+    assert client.publish("a") is True, "nor does one whose first is done"
 
 
 def test_publishes_that_wait_are_let_in_in_their_order_as_room_comes(bench: Bench) -> None:
@@ -151,3 +155,24 @@ def test_waiting_for_the_end_can_be_taken_back(bench: Bench) -> None:
     drained(dying)
     dying.close()
     assert client.request(frames.CancelMessage, "q", "b") is True
+
+
+@pytest.mark.parametrize("taken_back", [True, False])
+def test_a_publish_that_waits_for_memory_is_taken_back_as_one_that_waits_for_room_is(taken_back: bool) -> None:
+    bench = Bench(memory_limit=10_000)
+    client, other = bench.client(), bench.client()
+    client.declare()
+    client.publish("big", payload=b"x" * 10_000)
+    number = line_up(client, "b")
+    kept = other.ask(frames.Publish, "", "q", "c", 0, b"x")
+    bench.turn()
+    if taken_back:
+        client.request(frames.StopWaiting, number)
+    assert number not in client.answers
+    assert client.session.parked_bytes == (0 if taken_back else 2)
+    other.request(frames.CancelMessage, "q", "big")
+    assert bench.waiting() == (["c"] if taken_back else ["b", "c"])
+    assert other.answer(kept) is True
+    assert (number in client.answers) is not taken_back
+    assert [type(push) for push in client.pushes] == [frames.Blocked, frames.Unblocked]
+    assert client.session.waits == {}
