@@ -7,6 +7,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.context import get_spawning_popen
 from typing import Any, TypeVar
 
 from ..errors import BrokerBusy, BrokerUnreachable, ConnectionLost, NoRoute, StaleDelivery
@@ -59,8 +61,8 @@ class PriorityQueue:
     * an item that cannot be read raises :class:`UnreadableValue` in :meth:`get`; it counts as got, so
       :meth:`task_done` drops it.
 
-    Threads may share an object. A process that was forked uses its own connection: what the parent had got stays the
-    parent's.
+    Threads may share an object. A process that was forked, or is given the object in a pickle, uses a connection of its
+    own: what the parent had got stays the parent's.
 
     Parameters:
         name: the queue's name. It is used as it exists, else declared durable.
@@ -90,24 +92,36 @@ class PriorityQueue:
         tls: TLSOptions | None = None,
         allow_plaintext: bool = False,
     ) -> None:
-        self._settings = Settings.of(
-            name,
-            broker,
-            maxsize,
-            serializer=serializer,
-            key=key,
-            reconnect=reconnect,
-            connect_timeout=connect_timeout,
-            autostart=autostart,
-            credentials=credentials,
-            tls=tls,
-            allow_plaintext=allow_plaintext,
+        self._begin(
+            Settings.of(
+                name,
+                broker,
+                maxsize,
+                serializer=serializer,
+                key=key,
+                reconnect=reconnect,
+                connect_timeout=connect_timeout,
+                autostart=autostart,
+                credentials=credentials,
+                tls=tls,
+                allow_plaintext=allow_plaintext,
+            )
         )
-        self.name = name
-        self.maxsize = maxsize
+
+    def _begin(self, settings: Settings) -> None:
+        self._settings = settings
+        self.name = settings.name
+        self.maxsize = settings.maxsize
         self._closed = False
         self._side = _Side()
         self._connect(self._side)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the settings: the same queue, another connection. The key is among them only for a spawned child."""
+        settings = self._settings
+        if get_spawning_popen() is None:
+            settings = replace(settings, key=None, url=settings.url.with_key(None))
+        return _rebuilt, (settings,)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._side.ledger)} not done"
@@ -267,6 +281,12 @@ class PriorityQueue:
             client = self._settings.connect(side.identity, side.ledger)
             side.line = line = ThreadLine(client, self.name, side.ledger)
             return line
+
+
+def _rebuilt(settings: Settings) -> PriorityQueue:
+    made = PriorityQueue.__new__(PriorityQueue)
+    made._begin(settings)
+    return made
 
 
 def _acked(line: ThreadLine, item: Item) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 import kombu
 import pytest
 
-from mplite_tasks_transport import AsyncPriorityQueue, PriorityQueue, UnreadableValue, frames
+from mplite_tasks_transport import AsyncPriorityQueue, MPLiteManager, PriorityQueue, UnreadableValue, frames
 from mplite_tasks_transport.client import BrokerClient
 from mplite_tasks_transport.errors import (
     BrokerUnreachable,
@@ -26,6 +27,7 @@ from mplite_tasks_transport.errors import (
 )
 from mplite_tasks_transport.url import BrokerURL
 from tests.support.brokers import BrokerProcess
+from tests.support.secure import SecureBroker
 from tests.support.shared import shared_broker, vhost_url
 from tests.support.workers import wait_until
 
@@ -204,6 +206,33 @@ def test_a_full_queue_refuses_or_waits_and_a_get_makes_room(vhost_url: str, cont
         PriorityQueue("jobs", vhost_url, 5)
 
 
+def test_a_put_that_waited_for_the_brokers_memory_is_full_at_its_time_and_not_done_later(
+    make_broker: Callable[..., BrokerProcess],
+) -> None:
+    broker = make_broker(options=("--memory-limit", "1M"))
+    with PriorityQueue("jobs", broker.url) as jobs:
+        jobs.put(b"x" * 1_100_000)
+        with pytest.raises(queue.Full):
+            jobs.put("late", timeout=0.05)
+        waiting = Background(lambda: jobs.put("patient"))
+        assert len(jobs.get(timeout=20)) == 1_100_000
+        jobs.task_done()
+        assert waiting.result() is None
+        assert jobs.get(timeout=20) == "patient"
+        assert jobs.empty()
+
+
+def test_a_large_item_that_is_sent_while_another_thread_reads_comes_whole(
+    jobs: PriorityQueue, control: BrokerClient
+) -> None:
+    waiting = [Background(jobs.get) for _ in range(3)]
+    wait_for_consumer(control)
+    large = [bytes([n]) * 5_000_000 for n in range(3)]
+    puts = [Background(lambda item=item: jobs.put(item)) for item in large]
+    assert sorted(each.result() for each in waiting) == large
+    assert [each.result() for each in puts] == [None] * 3
+
+
 def test_task_done_is_for_the_oldest_item_and_not_more_often_than_items_were_got(
     jobs: PriorityQueue, vhost_url: str
 ) -> None:
@@ -273,6 +302,32 @@ def test_a_forked_child_uses_its_own_connection_and_what_the_parent_got_stays_th
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     jobs.task_done()
     jobs.join()
+
+
+def _double(jobs: PriorityQueue) -> None:
+    jobs.put(2 * jobs.get(timeout=20))
+    jobs.task_done()
+    jobs.close()
+
+
+def test_a_spawned_child_is_given_the_queue(jobs: PriorityQueue) -> None:
+    jobs.put(21)
+    child = multiprocessing.get_context("spawn").Process(target=_double, args=(jobs,))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    assert jobs.get(timeout=20) == 42
+
+
+def test_a_pickled_queue_has_no_key_in_it_and_its_reader_takes_the_configured_one(
+    jobs: PriorityQueue, shared_broker: BrokerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pickle.dumps(jobs)
+    assert shared_broker.key.encode() not in data
+    monkeypatch.setenv("MPLITE_KEY", shared_broker.key)
+    jobs.put("a")
+    with pickle.loads(data) as copy:
+        assert copy.get(timeout=20) == "a"
 
 
 def test_a_closed_queue_gives_back_what_it_had_and_can_not_be_used(jobs: PriorityQueue, control: BrokerClient) -> None:
@@ -399,6 +454,30 @@ def test_the_local_broker_starts_by_itself(local_home: Path) -> None:
     with PriorityQueue("jobs") as jobs:
         jobs.put("a")
         assert jobs.get() == "a"
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_all_of_it_works_over_tls(secure_broker: Callable[..., SecureBroker], size: int) -> None:
+    broker = secure_broker()
+    url, credentials = f"mplites://localhost:{broker.port}/", str(broker.user("root"))
+    items = [bytes([n]) * size for n in range(3)]
+
+    async def run() -> list[bytes]:
+        async with AsyncPriorityQueue("jobs", url, credentials=credentials) as jobs:
+            waiting = [asyncio.create_task(jobs.get()) for _ in items]
+            for item in items:
+                await jobs.put(item)
+            return sorted([await task for task in waiting])
+
+    with PriorityQueue("jobs", url, credentials=credentials) as jobs:
+        waiting = [Background(jobs.get) for _ in items]
+        for item in items:
+            jobs.put(item)
+        assert sorted(each.result() for each in waiting) == items
+    with MPLiteManager(url, credentials=credentials) as manager:
+        assert sorted(manager.shared_queue("jobs").values()) == items
+        manager.shared_queue("jobs").clear()
+    assert asyncio.run(asyncio.wait_for(run(), 30)) == items
 
 
 # The asynchronous twin
