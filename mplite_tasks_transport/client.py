@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from .dial import DEFAULT_CONNECT_SECONDS, Line, dial
 from .errors import ConnectionLost, ProtocolError, TransportError, reply_error
@@ -30,10 +30,8 @@ from .frames import (
 )
 from .handshake import Welcome
 from .protocol import decode_push, encode_request
+from .tls import TLSOptions
 from .url import BrokerURL
-
-if TYPE_CHECKING:
-    from .tls import TLSOptions
 
 __all__ = ["BrokerClient", "Event", "Reply"]
 

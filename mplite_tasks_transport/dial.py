@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from .credentials import find_credentials
 from .errors import (
@@ -27,10 +27,8 @@ from .keys import load_key
 from .limits import MAX_FRAME_BYTES, MAX_HANDSHAKE_BYTES
 from .local import ensure_running, local_home, read_info
 from .protocol import FrameReader
+from .tls import TLSOptions, secure
 from .url import TLS_SCHEME, BrokerURL
-
-if TYPE_CHECKING:
-    from .tls import TLSOptions
 
 __all__ = ["DEFAULT_CONNECT_SECONDS", "Line", "dial"]
 
@@ -106,7 +104,7 @@ def dial(
     if found is not None:
         url = found.apply(url)
         if found.fingerprint is not None and (tls is None or tls.ca_certs is None):
-            tls = _pinned(tls, found.fingerprint)
+            tls = replace(tls or TLSOptions(), fingerprint=found.fingerprint)
     if tls is not None and not url.is_secure:
         url = replace(url, scheme=TLS_SCHEME, port=url.address[1])
     secret = key if key is not None else load_key(url.key)
@@ -125,12 +123,6 @@ def dial(
             raise
 
 
-def _pinned(tls: TLSOptions | None, fingerprint: str) -> TLSOptions:
-    from .tls import TLSOptions  # noqa: PLC0415 - the ssl module costs 10 ms, and most clients need none
-
-    return TLSOptions(fingerprint=fingerprint) if tls is None else replace(tls, fingerprint=fingerprint)
-
-
 def _refuse_to_be_overheard(sock: socket.socket, url: BrokerURL) -> None:
     address = str(sock.getpeername()[0])
     if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
@@ -143,8 +135,6 @@ def _refuse_to_be_overheard(sock: socket.socket, url: BrokerURL) -> None:
 def _shake_hands_by_tls(
     sock: socket.socket, url: BrokerURL, key: bytes | None, tls: TLSOptions | None, deadline: float | None
 ) -> Line:
-    from .tls import TLSOptions, secure  # noqa: PLC0415 - the ssl module costs 10 ms, and most clients need none
-
     sock.settimeout(_remaining(deadline))
     secured, binding = secure(sock, url.address[0], tls or TLSOptions())
     return _shake_hands(secured, url, key, deadline, binding)

@@ -27,6 +27,9 @@ _KEY_NAME: Final = "certificate-key.pem"
 
 _MAX_BYTES: Final = 1024 * 1024
 
+#: Addresses to listen on that are nobody's name.
+_EVERYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - nothing is bound to them here
+
 #: Days that a certificate made here is valid. Clients know it by its fingerprint, so it is replaced by hand, not by
 #: running out.
 _VALID_DAYS: Final = 3650
@@ -91,7 +94,8 @@ def make_certificate(data: Path, hosts: Iterable[str] = ()) -> None:
     certificate, key = own_identity_paths(data)
     if certificate.exists() and key.exists():
         return
-    key_text, certificate_text = _self_signed(["localhost", "127.0.0.1", "::1", *hosts])
+    named = [host for host in hosts if host not in _EVERYWHERE]
+    key_text, certificate_text = _self_signed(["localhost", "127.0.0.1", "::1", *named])
     write_private_file(key, key_text)
     write_private_file(certificate, certificate_text)
     with contextlib.suppress(OSError):

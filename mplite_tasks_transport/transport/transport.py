@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from amqp import exceptions as amqp
 from kombu.transport import base
@@ -13,12 +13,10 @@ from .._version import __version__
 from ..client import BrokerClient
 from ..errors import InvalidURL, LocalBrokerError, ProtocolError
 from ..keys import load_key
+from ..tls import TLSOptions
 from ..url import DEFAULT_PORT, DEFAULT_TLS_PORT, SCHEME, TLS_SCHEME, BrokerURL
 from .channel import Channel
 from .connection import Connection
-
-if TYPE_CHECKING:
-    from ..tls import TLSOptions
 
 __all__ = ["SecureTransport", "Transport"]
 
@@ -84,7 +82,7 @@ class Transport(base.Transport):  # type: ignore[misc]  # Kombu has no types
             autostart=bool(options.get("autostart", True)),
             home=None if home is None else Path(home),
             credentials=None if url.is_local else options.get("credentials"),
-            tls=_tls_options(client.ssl),
+            tls=TLSOptions.of(client.ssl),
             allow_plaintext=bool(options.get("allow_plaintext", False)),
         )
         return Connection(client, broker, confirm_publish=bool(options.get("confirm_publish", True)))
@@ -148,14 +146,6 @@ def _key(options: dict[str, Any]) -> bytes | None:
     if options.get("key") is None and options.get("key_file") is None:
         return None
     return load_key(options.get("key"), options.get("key_file"))
-
-
-def _tls_options(option: Any) -> TLSOptions | None:
-    if not option:
-        return None
-    from ..tls import TLSOptions  # noqa: PLC0415 - the ssl module costs 10 ms, and most connections need none
-
-    return TLSOptions.of(option)
 
 
 def url_of(client: Any) -> BrokerURL:

@@ -23,7 +23,7 @@ from mplite_tasks_transport.broker.server import BrokerConfig
 from mplite_tasks_transport.client import BrokerClient
 from mplite_tasks_transport.dial import dial
 from mplite_tasks_transport.errors import BrokerUnreachable, Code, ContentTooLarge, TooManyConnections
-from mplite_tasks_transport.handshake import ClientHandshake
+from mplite_tasks_transport.handshake import ClientHandshake, Kind
 from mplite_tasks_transport.limits import (
     MAX_FRAME_BYTES,
     MAX_HANDSHAKE_BYTES,
@@ -393,3 +393,31 @@ def test_names_ids_and_nesting_over_their_limits_are_refused_with_a_code(frame: 
     (answer,) = session.out
     assert isinstance(answer, frames.Failed)
     assert answer.code == Code.PRECONDITION_FAILED
+
+
+def test_what_an_honest_client_said_gets_nobody_in_when_it_is_said_again(broker: BrokerProcess) -> None:
+    handshake = ClientHandshake(vhost="/", key=broker.key.encode())
+    said, heard = b"", b""
+    with socket.create_connection(("127.0.0.1", broker.port), 20) as honest:
+        answer: object = handshake.hello()
+        reader = FrameReader(MAX_HANDSHAKE_BYTES)
+        while isinstance(answer, bytes):
+            said += answer
+            honest.sendall(answer)
+            bodies: list[bytes] = []
+            while not bodies:
+                data = honest.recv(4096)
+                heard += data
+                bodies = reader.feed(data)
+            answer = handshake.receive(bodies[0])
+    for again in (said, heard, said[: len(said) // 2] + heard):
+        with socket.create_connection(("127.0.0.1", broker.port), 20) as stranger:
+            stranger.sendall(again + protocol.encode_request(frames.Ping(1)))
+            answered = b""
+            with contextlib.suppress(ConnectionResetError):
+                while data := stranger.recv(4096):
+                    answered += data
+        kinds = [body[0] for body in FrameReader().feed(answered)]
+        assert Kind.WELCOME not in kinds
+        assert set(kinds) <= {Kind.CHALLENGE, Kind.REFUSED}
+    dial(broker.broker_url).sock.close()
