@@ -36,12 +36,13 @@ def test_each_how_to_does_what_it_says(document: str, local_home: Path, tmp_path
 
 def test_the_readme_example_runs(local_home: Path, tmp_path: Path) -> None:
     example = [block for block in blocks_of("README.md") if block.heading == "MPLite"]
-    assert [block.language for block in example] == ["python", "console", "python"]
+    assert [block.language for block in example] == ["python", "console", "python", "python"]
     program = re.sub(r"^(add\.delay.*?\))  #.*$", r"print(\1)", example[2].text, flags=re.MULTILINE)
     with Reader.in_(tmp_path) as reader:
         reader.follow(example[0])
         reader.follow(example[1])
         assert reader.follow(Block("MPLite", "python", program)) == "5\n"
+        assert reader.follow(example[3]) == "{'number': 2}\n"
 
 
 def test_other_commands_of_the_readme_are_tested_elsewhere() -> None:
