@@ -95,9 +95,12 @@ def _text(field: bytes) -> str:
     if len(field) > MAX_NAME_BYTES:
         raise ProtocolError(f"A name in the handshake is longer than {MAX_NAME_BYTES} bytes.")
     try:
-        return field.decode("utf-8")
+        text = field.decode("utf-8")
     except UnicodeDecodeError as exc:
         raise ProtocolError("A name in the handshake is not UTF-8.") from exc
+    if not text.isprintable():  # it goes into logs and onto terminals
+        raise ProtocolError("A name in the handshake has characters that cannot be shown.")
+    return text
 
 
 def _version(field: bytes) -> tuple[int, int]:
@@ -161,7 +164,7 @@ class ClientHandshake:
         if kind == bytes([Kind.REFUSED]):
             code, text = _unpack(body, Kind.REFUSED, 2)[:2]
             error = _REFUSALS.get(code, HandshakeRefused)
-            raise error(text.decode("utf-8", "replace"))
+            raise error("".join(each if each.isprintable() else " " for each in text.decode("utf-8", "replace")))
         raise ProtocolError("The peer does not speak the MPLite protocol.")
 
     def _answer(self, body: bytes) -> bytes:

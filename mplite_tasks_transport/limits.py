@@ -53,7 +53,8 @@ HANDSHAKE_SECONDS: Final = 5.0
 #: Connections in all. Each costs a descriptor and about 30 KiB (with TLS about 100).
 MAX_CONNECTIONS: Final = 10_000
 
-#: Connections from one IP address: a large machine has hundreds of consumers, and a network behind one address more.
+#: Connections from one IPv4 address, or IPv6 network of 64 bits: a large machine has hundreds of consumers, and a
+#: network behind one address more.
 MAX_CONNECTIONS_PER_ADDRESS: Final = 2_000
 
 #: TCP connections that may be in the handshake at a time, together. For one more, the oldest of the address that has

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import os
 import socket
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from .connection import ClientConnection
     from .identity import Identity
 
-__all__ = ["Arrival", "Door"]
+__all__ = ["Arrival", "Door", "origin_of"]
 
 log = logging.getLogger("mplite.broker")
 
@@ -47,7 +48,7 @@ class Arrival:
     """A connection as the door sees it, from its accept to its end.
 
     Parameters:
-        address: where it comes from; empty for a unix socket.
+        address: where it comes from, as connections are counted (:func:`origin_of`); empty for a unix socket.
         binding: the channel binding of the certificate that it is shown; empty without TLS.
         since: when it came, in seconds of the loop.
     """
@@ -68,6 +69,19 @@ class Arrival:
             self.connection.abort()
         elif self.task is not None:
             self.task.cancel()
+
+
+def origin_of(address: str) -> str:
+    """Return what connections are counted by: an IPv4 address, or of an IPv6 address the network of 64 bits.
+
+    That is what one machine has at least, with as many addresses as it likes.
+    """
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv4Address) or parsed.is_loopback:
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((parsed, 64), strict=False))
 
 
 class Door:
@@ -164,7 +178,7 @@ class Door:
                 return
             sock.setblocking(False)
             local = sock.family == socket.AF_UNIX
-            self._receive(sock, "" if local else str(address[0]), self._listeners[listener])
+            self._receive(sock, "" if local else origin_of(str(address[0])), self._listeners[listener])
 
     def _receive(self, sock: socket.socket, address: str, identity: Identity | None) -> None:
         arrival = Arrival(address, identity.binding if identity else b"", self._loop.time())
