@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from mplite_tasks_transport import FeatureNotSupported, Outcome, Publication
+from mplite_tasks_transport import FeatureNotSupported, NoRoute, Outcome, Publication
 
 from .errors import BrokerUnavailable
 from .pool import Link, LinkPool
@@ -45,6 +45,9 @@ class Gateway:
             for queue in {publication.queue for publication in publications}:
                 link.declare(queue)
             try:
+                link.features.publish_many(publications)
+            except NoRoute:  # somebody deleted a queue after it was declared; the ids keep what was taken from doubling
+                link.declare_again()
                 link.features.publish_many(publications)
             except FeatureNotSupported:
                 for publication in publications:

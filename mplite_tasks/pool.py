@@ -16,7 +16,7 @@ from typing import Any, Final
 import kombu
 import tenacity
 
-from mplite_tasks_transport import BrokerBusy, BrokerFeatures, Publication, features_for
+from mplite_tasks_transport import BrokerBusy, BrokerFeatures, NoRoute, Publication, features_for
 
 from .errors import BrokerUnavailable
 from .topology import Topology
@@ -47,6 +47,11 @@ class Link:
         #: What is raised when the connection was lost, or the broker asks to try later.
         self.lost_errors = lost_errors(connection)
         self._declared: set[str] = set()
+        self._returned = 0
+        # Redis has no word for it: what is sent to a queue makes that queue there.
+        events = getattr(self.channel, "events", None)
+        if events is not None:
+            events["basic_return"].add(self._on_return)
 
     def declare(self, queue: str) -> None:
         """Make sure that a queue and its dead letters exist, once on this connection."""
@@ -61,12 +66,24 @@ class Link:
             self.declare(queue)
 
     def publish(self, publication: Publication) -> None:
-        """Publish one message to its queue, and return when the broker has confirmed it."""
+        """Publish one message to its queue, and return when the broker has confirmed it.
+
+        Raises :class:`NoRoute` if the queue is deleted as soon as it is declared.
+        """
         self.declare(publication.queue)
+        if self._is_returned(publication):
+            self.declare_again()
+            if self._is_returned(publication):
+                raise NoRoute(f"The queue {publication.queue} is deleted as soon as it is declared.")
+
+    def _is_returned(self, publication: Publication) -> bool:
+        """Publish a message and say whether there was no queue to take it."""
+        before = self._returned
         self.producer.publish(
             publication.body,
             routing_key=publication.queue,
             exchange="",
+            mandatory=True,
             priority=publication.priority,
             content_type=publication.content_type,
             content_encoding=publication.content_encoding,
@@ -74,6 +91,10 @@ class Link:
             **publication.properties,
             **self.features.publish_options(id=publication.id, delay=publication.delay, eta=publication.eta),
         )
+        return self._returned > before
+
+    def _on_return(self, *what: object) -> None:
+        self._returned += 1
 
     def close(self) -> None:
         """Close the connection. Never raises what the broker or the network has to say to that."""
@@ -136,8 +157,11 @@ class LinkPool:
         return self._patience
 
     def connection(self) -> kombu.Connection:
-        """Return a new Kombu connection, not yet connected."""
-        return kombu.Connection(self._url, transport_options=dict(self._transport_options))
+        """Return a new Kombu connection, not yet connected.
+
+        Its publishes are confirmed, as ours always are and RabbitMQ's where it is asked for.
+        """
+        return kombu.Connection(self._url, transport_options={"confirm_publish": True, **self._transport_options})
 
     def shown_url(self) -> str:
         """Return the broker's URL without its password."""
