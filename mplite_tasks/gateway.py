@@ -61,26 +61,34 @@ class Gateway:
         return self._do(lambda link: link.features.outcome(id))
 
     def wait_outcome(self, id: str, timeout: float | None) -> Outcome | None:
-        """Wait for the final outcome; ``None`` when ``timeout`` seconds have passed. The broker tells, nobody polls."""
+        """Wait for the final outcome; ``None`` when ``timeout`` seconds have passed. The broker tells, nobody polls.
+
+        Raises :class:`NoLinkInTime` if there was no connection to ask over for so long.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
 
-        def wait(link: Link) -> Outcome | None:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            return link.features.wait_outcome(id, left)
+        def left() -> float | None:
+            return None if deadline is None else max(0.0, deadline - time.monotonic())
 
-        return self._do(wait, attempts=None)
+        return self._do(lambda link: link.features.wait_outcome(id, left()), attempts=None, left=left)
 
     def forget(self, ids: Sequence[str]) -> int:
         """Drop outcomes. Returns how many there were."""
         return self._do(lambda link: link.features.forget(ids))
 
-    def _do(self, operation: Callable[[Link], T], *, attempts: int | None = MAX_ATTEMPTS) -> T:
+    def _do(
+        self,
+        operation: Callable[[Link], T],
+        *,
+        attempts: int | None = MAX_ATTEMPTS,
+        left: Callable[[], float | None] = lambda: None,
+    ) -> T:
         attempt = 0
         while True:
             attempt += 1
             lost: tuple[type[BaseException], ...] = ()
             try:
-                with self._pool.link() as link:
+                with self._pool.link(left()) as link:
                     lost = link.lost_errors
                     return operation(link)
             except lost as exc:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -18,10 +19,10 @@ import tenacity
 
 from mplite_tasks_transport import BrokerBusy, BrokerFeatures, NoRoute, Publication, features_for
 
-from .errors import BrokerUnavailable
+from .errors import BadOption, BrokerUnavailable
 from .topology import Topology
 
-__all__ = ["DEFAULT_POOL_SIZE", "Link", "LinkPool", "lost_errors"]
+__all__ = ["DEFAULT_POOL_SIZE", "Link", "LinkPool", "NoLinkInTime", "lost_errors"]
 
 #: Connections that one process may have in its pool: as many threads can publish or wait at a time.
 DEFAULT_POOL_SIZE: Final = 10
@@ -30,6 +31,10 @@ DEFAULT_POOL_SIZE: Final = 10
 def lost_errors(connection: kombu.Connection) -> tuple[type[BaseException], ...]:
     """Return what is raised when a connection was lost, or the broker asks to try later."""
     return (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors, BrokerBusy)
+
+
+class NoLinkInTime(Exception):
+    """There was no connection for a caller within the time that it had; the text says why."""
 
 
 class Link:
@@ -160,22 +165,37 @@ class LinkPool:
         """Return a new Kombu connection, not yet connected.
 
         Its publishes are confirmed, as ours always are and RabbitMQ's where it is asked for.
+
+        Raises :class:`BadOption` for a kind of broker that Kombu does not know, or whose library is missing.
         """
-        return kombu.Connection(self._url, transport_options={"confirm_publish": True, **self._transport_options})
+        options = {"confirm_publish": True, **self._transport_options}
+        try:
+            return kombu.Connection(self._url, transport_options=options)
+        except (KeyError, ImportError) as exc:
+            scheme = self._url.partition("://")[0]
+            raise BadOption(
+                f"There is no Kombu transport for a broker URL that begins with {scheme!r}: {exc.args[0]}."
+            ) from exc
 
     def shown_url(self) -> str:
         """Return the broker's URL without its password."""
         return str(self.connection().as_uri())
 
     @contextmanager
-    def link(self) -> Iterator[Link]:
+    def link(self, timeout: float | None = None) -> Iterator[Link]:
         """Lend a link. One during whose use anything was raised is closed, since its state is not known.
 
-        Raises :class:`BrokerUnavailable` if no broker was reached for as long as ``patience`` says.
+        Parameters:
+            timeout: seconds to wait for one that others use, and for the broker, if that is less than ``patience``.
+
+        Raises:
+            BrokerUnavailable: no broker was reached for as long as ``patience`` says.
+            NoLinkInTime: there was none within ``timeout`` seconds.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
         process = self._own_process()
-        with process.slots:
-            link = process.take() or self._connect()
+        with self._slot(process, timeout):
+            link = process.take() or self._connect(deadline)
             try:
                 yield link
             except BaseException as exc:
@@ -201,18 +221,30 @@ class LinkPool:
             process = self._process = _Process(os.getpid(), self._size)
         return process
 
-    def _connect(self) -> Link:
+    @contextmanager
+    def _slot(self, process: _Process, timeout: float | None) -> Iterator[None]:
+        if not process.slots.acquire(timeout=timeout):
+            raise NoLinkInTime(f"all {self._size} connections of this process were in use (pool_size=)")
+        try:
+            yield
+        finally:
+            process.slots.release()
+
+    def _connect(self, deadline: float | None) -> Link:
         connection = self.connection()
         errors = lost_errors(connection)
+        left = self._patience if deadline is None else max(0.0, deadline - time.monotonic())
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(errors),
             wait=tenacity.wait_exponential(multiplier=0.02, max=1.0) + tenacity.wait_random(0, 0.05),
-            stop=tenacity.stop_after_delay(self._patience),
+            stop=tenacity.stop_after_delay(min(self._patience, left)),
             reraise=True,
         )
         try:
             return attempts(lambda: Link(self.connection(), self._topology))
         except errors as exc:
+            if left < self._patience:
+                raise NoLinkInTime(f"the broker at {connection.as_uri()} could not be reached: {exc}") from exc
             raise BrokerUnavailable(
                 f"The broker at {connection.as_uri()} could not be reached for {self._patience:g} s: {exc}"
             ) from exc

@@ -13,6 +13,7 @@ from .errors import MPLiteError, ResultIgnored, ResultTimeout, TaskExpired
 from .failures import read_failure
 from .gateway import Gateway
 from .options import seconds
+from .pool import NoLinkInTime
 from .states import State
 
 __all__ = ["Result"]
@@ -64,7 +65,10 @@ class Result(Generic[R_co]):
         if self.ignored:
             raise ResultIgnored(f"{self} keeps no result (ignore_result=True), so there is nothing to wait for.")
         limit = None if timeout is None else seconds("timeout", timeout)
-        outcome = self._source.gateway.wait_outcome(self.id, limit)
+        try:
+            outcome = self._source.gateway.wait_outcome(self.id, limit)
+        except NoLinkInTime as exc:
+            raise ResultTimeout(f"{self} was not seen to be done within {limit or 0:g} s, as {exc}") from exc
         if outcome is None:
             raise ResultTimeout(f"{self} was not done within {limit:g} s; it may still wait, run, or be retried.")
         value = self._value(outcome)

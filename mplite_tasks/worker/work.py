@@ -52,6 +52,7 @@ class AppWork:
     def __init__(self, app: MPLite) -> None:
         self._app = app
         self.name = app.name
+        app.connection()  # not yet connected: a URL that no broker can have is to be found before anything is forked
         self.source: Source = app
 
     @property

@@ -26,6 +26,7 @@ def project(tmp_path: Path) -> Path:
         "import threading, time\nfrom mplite_tasks import MPLite\napp = MPLite('threaded')\n"
         "threading.Thread(target=time.sleep, args=(60,), name='poller', daemon=True).start()\n"
     )
+    (tmp_path / "pigeons.py").write_text("from mplite_tasks import MPLite\napp = MPLite('x', broker='pigeon://loft')\n")
     return tmp_path
 
 
@@ -41,6 +42,7 @@ def project(tmp_path: Path) -> Path:
         (("-A", "x", "-Q", "a,,b"), "'a,,b' is not a list like q1,q2"),
         (("-A", "x", "-l", "loud"), "'loud' is not one of"),
         (("-A", "x", "--nothing"), "No such option"),
+        (("-A", "pigeons"), "There is no Kombu transport for a broker URL that begins with 'pigeon'"),
         (("-A", "threaded"), "The app started threads while it was imported: 'poller' (Thread)"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mplite_tasks import MPLite
+from mplite_tasks import BadOption, MPLite, ResultTimeout
 
 
 @pytest.fixture
@@ -39,6 +39,23 @@ def test_many_tasks_are_in_their_queue_though_somebody_deleted_that_before(app: 
     delete_queue(app)
     app.send_many([app.signature({"task": "anything"}) for _ in range(3)])
     assert waiting(app) == 3
+
+
+def test_a_result_is_not_waited_for_beyond_its_timeout_while_others_use_every_connection(app: MPLite) -> None:
+    result = app.send_task("anything")
+    with app._pool.link(), pytest.raises(ResultTimeout, match="all 1 connections of this process were in use"):
+        result.get(timeout=0.05)
+
+
+def test_a_result_is_not_waited_for_beyond_its_timeout_while_the_broker_is_not_there() -> None:
+    app = MPLite("lonely", broker="mplite://127.0.0.1:1/", patience=600)
+    with pytest.raises(ResultTimeout, match="could not be reached: No broker answers"):
+        app.result("any").get(timeout=0.05)
+
+
+def test_a_broker_of_a_kind_that_nobody_knows_is_refused_by_name() -> None:
+    with pytest.raises(BadOption, match="begins with 'pigeon'"):
+        MPLite("lonely", broker="pigeon://loft").send_task("anything")
 
 
 @pytest.mark.rabbitmq
