@@ -34,6 +34,7 @@ __all__ = [
     "prepare_home",
     "read_info",
     "remove_info",
+    "served_home",
     "socket_path",
     "write_info",
 ]
@@ -85,6 +86,15 @@ def local_home(environ: Mapping[str, str] | None = None) -> Path:
     except RuntimeError as exc:
         raise LocalBrokerError(f"The local broker has no home, as this user has no home directory: {_HINT}.") from exc
     return state / "mplite" / socket.gethostname().replace("/", "_")
+
+
+def served_home() -> Path:
+    """Return the data directory of a broker in the foreground that was told none. Nothing is created.
+
+    Raises:
+        LocalBrokerError: as :func:`local_home`.
+    """
+    return local_home() / "served"
 
 
 def prepare_home(home: Path) -> None:

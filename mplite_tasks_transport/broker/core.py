@@ -37,6 +37,10 @@ __all__ = ["Core"]
 #: Messages that one turn hands out, and calls of the agenda that it makes, before other clients get theirs.
 TURN_SLICE = 500
 
+#: Bytes of an answer beside its value, and of a number or a short text in a list, about.
+_ANSWER_BYTES = 32
+_ITEM_BYTES = 16
+
 
 class Core:
     """All vhosts of one broker.
@@ -155,7 +159,7 @@ class Core:
         else:
             if not frame.r or value is LATER:
                 return
-            session.send(frames.Ok(frame.r, value), 32 if type(value) is not list else 4096)
+            session.send(frames.Ok(frame.r, value), _ANSWER_BYTES + (size_of(value) if type(value) is list else 0))
         self.services.talking[session] = None
 
     def finish_turn(self) -> bool:
@@ -229,3 +233,10 @@ class Core:
     def give_up(self, holder: Holder) -> None:
         """A consumer of an earlier broker ended without coming back: what it held goes back to its place."""
         self._holders.give_up(holder)
+
+
+def size_of(value: Any) -> int:
+    """Return about how many bytes an answer's value has: it counts towards what its client has not read yet."""
+    if type(value) is list:
+        return _ITEM_BYTES + sum(map(size_of, value))
+    return _ITEM_BYTES + (len(value) if isinstance(value, bytes | str) else 0)

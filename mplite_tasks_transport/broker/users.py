@@ -127,7 +127,7 @@ class UserBook:
         self._path = path
         self._say_unusable = Throttle(log, logging.ERROR)
         self._seen = self._look()
-        self._users = _read(path)
+        self._users = {} if self._seen is None else _read(path)
 
     def get(self, name: str) -> User | None:
         """Return a user by name."""

@@ -19,7 +19,7 @@ from mplite_tasks_transport.client import BrokerClient
 from mplite_tasks_transport.errors import HandshakeRefused
 from mplite_tasks_transport.frames import DeclareQueue, Publish, Status
 from mplite_tasks_transport.home import hold_lock, is_running, prepare_home
-from mplite_tasks_transport.keys import new_key
+from mplite_tasks_transport.keys import new_key, read_key_file
 from mplite_tasks_transport.url import BrokerURL
 
 from ..support.brokers import BrokerProcess
@@ -151,8 +151,7 @@ def test_an_address_that_is_taken_is_said_in_one_line(broker: BrokerProcess, key
         (("--listen", "mplite://[::]:7878"), "--allow-plaintext"),
         (("--listen", "mplite://127.0.0.1:0/proj"), "serves all of them"),
         (("--listen", "mplite://host.invalid:1"), "is not known"),
-        (LISTEN, "umask 077"),
-        ((*LISTEN, "--key-file", "KEY"), "--data DIR"),
+        ((*LISTEN, "--key-file", "KEY", "--data", "/dev/null/data"), "cannot be made"),
         ((*LISTEN, "--key-file", "/none"), "No such file"),
         ((*LISTEN, "--key-file", "KEY", "--durability", "memory", "--data", "d"), "leave one of them out"),
         ((*LISTEN, "--key-file", "KEY", "--memory-limit", "lots"), "256M"),
@@ -169,6 +168,23 @@ def test_options_that_make_no_broker_are_refused_in_one_line_with_a_remedy(
     assert refused.stderr.startswith("Error: ")
     assert refused.stderr.count("\n") == 1
     assert remedy in refused.stderr
+
+
+def test_a_broker_that_is_told_only_where_to_listen_has_a_directory_and_a_key_of_its_own(local_home: Path) -> None:
+    command = [sys.executable, "-m", "mplite_tasks_transport.broker.cli", *LISTEN]
+    key_file = local_home / "served" / "key"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"Clients need the key in {key_file}: name it in MPLITE_KEY_FILE\n"
+            url = process.stdout.readline().removeprefix("Listening on ").strip()
+            with BrokerClient.connect(BrokerURL.parse(url), key=read_key_file(key_file)) as client:
+                assert client.connected
+            second = mplite_broker(*LISTEN)
+            assert "Another broker uses the data directory" in second.stderr
+        finally:
+            process.terminate()
+    assert process.returncode == 0
 
 
 def test_a_key_in_an_address_is_refused_and_not_repeated() -> None:

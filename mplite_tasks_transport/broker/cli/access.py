@@ -10,6 +10,7 @@ import click
 from ...certificates import fingerprint_of, first_certificate
 from ...credentials import Credentials, write_credentials
 from ...errors import InvalidCertificate
+from ...home import served_home
 from ...limits import MAX_NAME_BYTES
 from ...url import DEFAULT_TLS_PORT, DEFAULT_VHOST, TLS_SCHEME, BrokerURL
 from ..identity import make_certificate, own_identity_paths
@@ -27,9 +28,9 @@ _DEFAULT_USER: Final = "mplite"
 _data = click.option(
     "--data",
     metavar="DIR",
-    required=True,
     type=click.Path(path_type=Path),
-    help="The broker's data directory (mplite-broker --data DIR).",
+    callback=lambda context, parameter, value: value or served_home(),
+    help="The broker's data directory, as for mplite-broker --data; by default the same as there.",
 )
 _host = click.option(
     "--host",

@@ -6,15 +6,17 @@ import ipaddress
 import re
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from ...errors import InvalidURL
+from ...home import prepare_home, served_home
 from ...url import DEFAULT_VHOST, SCHEME, TLS_SCHEME, BrokerURL
 from .errors import UnusableOptionError
 
-__all__ = ["SIZE", "listen_url"]
+__all__ = ["SIZE", "data_directory", "listen_url"]
 
 _SIZE: Final = re.compile(r"(\d+)\s*(?:([KMGT])I?)?B?", re.IGNORECASE)
 _UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -35,6 +37,25 @@ class _Size(click.ParamType[int]):
 
 #: The type of options that take a number of bytes.
 SIZE: Final = _Size()
+
+
+def data_directory(named: Path | None) -> Path:
+    """Return the directory that ``--data`` names, or this user's own for brokers in the foreground, made if needed.
+
+    Raises:
+        LocalBrokerError: the user's own cannot be made or used.
+        UnusableOptionError: the named one cannot be made.
+    """
+    if named is None:
+        own = served_home()
+        prepare_home(own.parent)
+        prepare_home(own)
+        return own
+    try:
+        named.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise UnusableOptionError(f"--data: the directory {named} cannot be made: {exc.strerror}.") from exc
+    return named
 
 
 def listen_url(text: str, *, allow_plaintext: bool = False) -> BrokerURL:

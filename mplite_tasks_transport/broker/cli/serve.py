@@ -13,7 +13,7 @@ import click
 
 from ..._version import __version__
 from ...home import hold_lock, journal_path
-from ...keys import HOW_TO_MAKE_A_KEY_FILE, KEY_FILE_ENV, load_key
+from ...keys import KEY_FILE_ENV, load_key, new_key, read_key_file, write_private_file
 from ...limits import LOCAL_IDLE_SECONDS
 from ...url import BrokerURL
 from ..identity import Identity, load_identity, make_certificate, own_identity_paths
@@ -23,7 +23,7 @@ from ..server import BrokerConfig, serve
 from ..users import UserBook, users_path
 from .errors import UnusableOptionError, one_line_errors
 from .local import run_local
-from .options import SIZE, listen_url
+from .options import SIZE, data_directory, listen_url
 
 __all__ = ["mplite_broker"]
 
@@ -39,10 +39,11 @@ _DURABILITY: Final = click.Choice([str(each) for each in Durability])
 _HELP: Final = {
     "listen": "Address to listen on: mplite://127.0.0.1:7878, or by TLS mplites://0.0.0.0:7879; port 0 picks one and "
     "says which. May be given several times.",
-    "data": "Directory of the journal; it is made if needed.",
+    "data": "Directory of the journal, the key and the users; it is made if needed. By default one of this user's.",
     "durability": "What a confirmed message survives: kill -9 of the broker (os), a power cut too (fsync), "
     "nothing (memory).",
-    "key-file": f"File with the key of clients that come without a name; by default the one that {KEY_FILE_ENV} names. "
+    "key-file": f"File with the key of clients that come without a name; by default the one that {KEY_FILE_ENV} names, "
+    "else one in the data directory, which is made unless there are users. "
     "Clients with a name are those of mplite broker credentials.",
     "cert": "File with the certificate (PEM) for TLS; by default one that is made in the data directory.",
     "cert-key": "File with the certificate's private key (PEM).",
@@ -90,14 +91,12 @@ def mplite_broker(
             raise UnusableOptionError("Say where to listen: --listen mplite://127.0.0.1:7878/.")
         listen = [listen_url(url, allow_plaintext=allow_plaintext) for url in urls]
         level = Durability(durability)
-        key = load_key(key_file=key_file)
-        if key is None and (data is None or not users_path(data).exists()):
-            raise UnusableOptionError(
-                f"A broker on TCP needs a key: give --key-file FILE, or set {KEY_FILE_ENV} ({HOW_TO_MAKE_A_KEY_FILE}); "
-                "or make users: mplite broker credentials --data DIR --host NAME FILE"
-            )
+        if level is Durability.MEMORY and data is not None:
+            raise UnusableOptionError("--durability memory keeps nothing in a --data directory; leave one of them out.")
+        data = data_directory(data)
 
         def run(journal: Journal) -> int:
+            key = load_key(key_file=key_file) or _own_key(data)
             secure = any(url.is_secure for url in listen)
             config = BrokerConfig(
                 unix_path=None,
@@ -107,41 +106,38 @@ def mplite_broker(
                 memory_limit=memory_limit,
                 tls=tuple(url.address for url in listen if url.is_secure),
                 identity=_identity(data, cert, cert_key, [url.address[0] for url in listen]) if secure else None,
-                users=UserBook(users_path(data)) if data is not None and users_path(data).exists() else None,
+                users=UserBook(users_path(data)),
             )
             return asyncio.run(serve(config, lambda ready: _announce(ready, level)))
 
         sys.exit(_with_journal(level, data, allow_network_filesystem, run))
 
 
-def _identity(data: Path | None, cert: Path | None, cert_key: Path | None, hosts: list[str]) -> Identity:
+def _own_key(data: Path) -> bytes | None:
+    """Return the key in the data directory, which is made for a broker that nobody could use without."""
+    path = data / "key"
+    if not path.exists():
+        if users_path(data).exists():
+            return None
+        write_private_file(path, new_key() + "\n")
+    click.echo(f"Clients need the key in {path}: name it in {KEY_FILE_ENV}")
+    return read_key_file(path)
+
+
+def _identity(data: Path, cert: Path | None, cert_key: Path | None, hosts: list[str]) -> Identity:
     """Return the certificate that the options name, or the data directory's own, which is made if needed."""
     if (cert is None) != (cert_key is None):
         raise UnusableOptionError("--cert and --cert-key belong together; give both.")
     if cert is not None and cert_key is not None:
         return load_identity(cert, cert_key)
-    if data is None:
-        raise UnusableOptionError(
-            "TLS needs a certificate: give --cert FILE --cert-key FILE, or --data DIR to make one in."
-        )
     make_certificate(data, hosts)
     return load_identity(*own_identity_paths(data))
 
 
-def _with_journal(
-    level: Durability, data: Path | None, allow_network_filesystem: bool, run: Callable[[Journal], int]
-) -> int:
+def _with_journal(level: Durability, data: Path, allow_network_filesystem: bool, run: Callable[[Journal], int]) -> int:
     """Run the broker with the journal that the options say, having the data directory for itself."""
     if level is Durability.MEMORY:
-        if data is not None:
-            raise UnusableOptionError("--durability memory keeps nothing in a --data directory; leave one of them out.")
         return run(MemoryJournal())
-    if data is None:
-        raise UnusableOptionError(
-            "Say where messages are kept: --data DIR. (--durability memory keeps them nowhere, and loses them all "
-            "when the broker ends.)"
-        )
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with hold_lock(data) as held:
         if not held:
             raise UnusableOptionError(f"Another broker uses the data directory {data}: stop it, or name another one.")
