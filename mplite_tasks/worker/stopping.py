@@ -7,8 +7,11 @@ every process of the group, and it is the supervisor that decides.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -60,6 +63,9 @@ class StopSignals:
         self._requested_at: float | None = None
         self._idle = False
         self._give_back: Callable[[], None] | None = None
+        self._signalled, self._wakeup = socket.socketpair()
+        for end in (self._signalled, self._wakeup):
+            end.setblocking(False)
 
     @property
     def requested_at(self) -> float | None:
@@ -77,6 +83,7 @@ class StopSignals:
         signal.signal(STOP_NOW, self._now)
         # A handler, since an ignored signal would stay ignored in the programs that a job starts.
         signal.signal(signal.SIGINT, lambda signum, frame: None)
+        signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_default_handlers)
 
     @contextmanager
@@ -103,8 +110,26 @@ class StopSignals:
             self._give_back = None
 
     def drain(self, connection: kombu.Connection) -> None:
-        """Wait for events of a connection; a signal interrupts that."""
-        connection.drain_events()
+        """Wait for events of a connection; a signal interrupts that.
+
+        Its handler alone would not do: one that arrives at the wrong moment is handled when the wait is over, and what
+        a handler raises in a destructor is lost. So the signal is waited for as well, where there is a socket to wait.
+        """
+        sock: socket.socket | None = getattr(connection.connection, "sock", None)
+        if sock is None:
+            connection.drain_events()
+            return
+        while not self.requested:
+            with contextlib.suppress(TimeoutError):
+                connection.drain_events(timeout=0)
+                return
+            happened = select.poll()
+            happened.register(sock, select.POLLIN)
+            happened.register(self._signalled, select.POLLIN)
+            happened.poll()
+            with contextlib.suppress(BlockingIOError):
+                self._signalled.recv(4096)
+        raise StopIdle
 
     def sleep(self, seconds: float) -> None:
         """Wait so long; a signal interrupts that while the consumer is idle."""
@@ -130,6 +155,7 @@ class StopSignals:
 
 def _default_handlers() -> None:
     """Give a process that a job forks the usual signals: ``multiprocessing`` ends its processes by ``SIGTERM``."""
+    signal.set_wakeup_fd(-1)
     for number in (STOP_WHEN_DONE, STOP_NOW):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
