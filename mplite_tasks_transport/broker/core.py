@@ -237,6 +237,6 @@ class Core:
 
 def size_of(value: Any) -> int:
     """Return about how many bytes an answer's value has: it counts towards what its client has not read yet."""
-    if type(value) is list:
+    if type(value) in (list, tuple):
         return _ITEM_BYTES + sum(map(size_of, value))
     return _ITEM_BYTES + (len(value) if isinstance(value, bytes | str) else 0)
