@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 
 import click
 
-from mplite_tasks_transport import BrokerURL, InvalidURL, __version__
+from mplite_tasks_transport import BrokerURL, InvalidURL
 
-from ..errors import BadOption
-from ..options import check_queue
-from ..worker.control import Failed, Ready, Start
-from ..worker.logs import LEVELS, name_process, set_up_logging
-from ..worker.supervisor import Supervisor
+from ..worker.control import Ready, Start
 from .lines import OneLineCommand
+from .supervising import level_option, queue_list, supervise
 
 __all__ = ["handle"]
-
-
-def _queues(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    try:
-        return tuple(dict.fromkeys(check_queue(name.strip()) for name in value.split(",")))
-    except BadOption as exc:
-        raise click.BadParameter(f"{value!r} is not a list like q1,q2: {exc}") from exc
 
 
 def _broker(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -51,21 +38,14 @@ def _broker(context: click.Context, parameter: click.Parameter, value: str | Non
 
 @click.command(cls=OneLineCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("handler", metavar="MODULE:FUNCTION")
-@click.option("-Q", "--queues", callback=_queues, metavar="Q1,Q2", help="Queues. Default: what @handler says.")
+@click.option("-Q", "--queues", callback=queue_list, metavar="Q1,Q2", help="Queues. Default: what @handler says.")
 @click.option(
     "-c",
     "--concurrency",
     type=click.IntRange(min=1),
     help="Messages that are handled at a time, each in a process. Default: what @handler says, else 1.",
 )
-@click.option(
-    "-l",
-    "--loglevel",
-    type=click.Choice(LEVELS, case_sensitive=False),
-    default="info",
-    show_default=True,
-    help="What is logged.",
-)
+@level_option
 @click.option(
     "--broker",
     callback=_broker,
@@ -91,26 +71,14 @@ def handle(
     The first SIGTERM or Ctrl-C lets running handlers finish, the second one stops them now and their messages go back
     to their places. Exit status: 0 when all were finished, 1 when some were broken off, 2 when it cannot work.
     """
-    set_up_logging(loglevel)
-    name_process("supervisor")
     start = Start(handler, concurrency or 0, queues, loglevel, is_handler=True, broker=broker, retries=retries)
-    sys.exit(Supervisor(start, on_ready=_banner, on_failure=_failure).run())
+    sys.exit(supervise("mplite handle", start, _banner))
 
 
-def _banner(ready: Ready) -> None:
-    text = (
-        f"mplite handle {__version__}\n"
-        f"  handler      {ready.app}\n"
-        f"  broker       {ready.broker}\n"
-        f"  queues       {', '.join(ready.queues)}\n"
-        f"  concurrency  {ready.concurrency}"
-    )
-    with contextlib.suppress(BrokenPipeError):  # whoever read our output has had enough
-        click.echo(text)
-        sys.stdout.flush()
-
-
-def _failure(failed: Failed) -> None:
-    if failed.detail:
-        click.echo(failed.detail.rstrip(), err=True)
-    click.echo(f"mplite handle: {failed.text}", err=True)
+def _banner(ready: Ready) -> list[tuple[str, str]]:
+    return [
+        ("handler", ready.app),
+        ("broker", ready.broker),
+        ("queues", ", ".join(ready.queues)),
+        ("concurrency", str(ready.concurrency)),
+    ]

@@ -96,6 +96,7 @@ class Template:
             self._kill_at = time.monotonic() + KILL_SECONDS
         for pid in self._consumers:
             os.kill(pid, STOP_NOW if now else STOP_WHEN_DONE)
+        logger.info("%d consumers were told to stop%s", len(self._consumers), " now" if now else " when they are done")
 
     def _kill_if_due(self) -> None:
         if self._kill_at is not None and time.monotonic() >= self._kill_at:

@@ -136,7 +136,7 @@ def test_the_first_signal_lets_the_running_handler_finish_and_starts_no_other(
     with handle("hold") as process:
         wait_until(lambda: len(lines()) == 1, "the handler runs")
         process.send(number)
-        process.wait_for("Stopping when the running jobs are done")
+        process.wait_for("told to stop when they are done")
         fifo.write_text("done")
         assert process.wait() == 0
         assert lines()[1:] == ["end"]
@@ -150,7 +150,7 @@ def test_a_second_signal_stops_now_and_the_message_goes_back(
     with handle("hold") as process:
         wait_until(lambda: len(lines()) == 1, "the handler runs")
         process.send(signal.SIGTERM)
-        process.wait_for("Stopping when the running jobs are done")
+        process.wait_for("told to stop when they are done")
         process.send(signal.SIGTERM)
         assert process.wait() == 1
     wait_until(lambda: length(channel) == 1, "the message is back")

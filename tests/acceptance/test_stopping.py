@@ -27,7 +27,7 @@ def test_the_first_signal_lets_the_running_job_finish_and_starts_no_other(
         waiting = sample.record.delay(str(notes), "next")
         wait_until(lambda: lines() == ["start"], "the job runs")
         process.send(number)
-        process.wait_for("Stopping when the running jobs are done")
+        process.wait_for("told to stop when they are done")
         fifo.write_text("done")
         assert process.wait() == 0
         assert running.get(timeout=20) == "done"
@@ -43,7 +43,7 @@ def test_a_second_signal_stops_now_and_the_job_goes_back_to_its_place(
         waiting = sample.record.delay(str(notes), "next")
         wait_until(lambda: lines() == ["start"], "the job runs")
         process.send(signal.SIGTERM)
-        process.wait_for("Stopping when the running jobs are done")
+        process.wait_for("told to stop when they are done")
         process.send(signal.SIGTERM)
         assert process.wait() == 1
         assert lines() == ["start"]
@@ -75,7 +75,7 @@ def test_a_signal_to_the_whole_service_counts_once(app: MPLite, notes: Path, lin
         running = sample.hold.delay(str(notes), str(fifo))
         wait_until(lambda: lines() == ["start"], "the job runs")
         process.send_to_all(signal.SIGTERM)
-        process.wait_for("Stopping when the running jobs are done")
+        process.wait_for("told to stop when they are done")
         fifo.write_text("done")
         assert process.wait() == 0
         assert running.get(timeout=20) == "done"
