@@ -98,9 +98,14 @@ _decoder = msgspec.json.Decoder(Failure)
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        return _sendable(str(error))
     except Exception as exc:
         return f"<str() of {type(error).__qualname__} failed with {type(exc).__qualname__}>"
+
+
+def _sendable(text: str) -> str:
+    """Return a text as UTF-8 can carry it: a file's name may have bytes in it that are none."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _arguments(error: BaseException) -> list[Any] | None:
@@ -112,7 +117,10 @@ def _arguments(error: BaseException) -> list[Any] | None:
         args = list(reduced[1])
     else:
         args = list(error.args)
-    return args if _is_plain(args) else None
+    try:
+        return args if _is_plain(args) and _encoder.encode(args) else None
+    except (UnicodeEncodeError, RecursionError):
+        return None
 
 
 def _is_plain(value: Any) -> bool:
@@ -133,7 +141,7 @@ def _traceback(error: BaseException, skip_frames: int) -> str:
         text = "".join(traceback.format_exception(type(error), error, frames))
     except Exception as exc:
         text = f"The traceback cannot be shown: {type(exc).__qualname__}: {_text(exc)}"
-    return text[-_MAX_TRACEBACK:]
+    return _sendable(text[-_MAX_TRACEBACK:])
 
 
 def _find_class(name: str, packages: Collection[str]) -> type[Exception] | None:

@@ -114,3 +114,24 @@ def test_a_damaged_record_is_an_error_that_says_so(data: bytes) -> None:
     back: Any = read_failure(data).exception()
     assert isinstance(back, MPLiteError)
     assert "cannot be read" in str(back)
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("half a pair: \ud800"), r"half a pair: \ud800"),
+        (FileNotFoundError(2, "No such file", "\udcff"), r"'\udcff'"),
+        (ValueError(nested(5000)), "ValueError"),
+    ],
+)
+def test_an_exception_that_json_cannot_carry_still_arrives(error: Exception, text: str) -> None:
+    back = there_and_back(error)
+    assert isinstance(back, TaskError)
+    assert text in str(back)
