@@ -16,11 +16,12 @@ from kombu import serialization
 
 from mplite_tasks_transport import DEFAULT_MAX_DELIVERIES
 
+from .durations import seconds
 from .encoding import Encoded, accepted_content_types, check_serializer, encode
 from .errors import BadOption, InvalidTask, UnknownTask
 from .gateway import Gateway
 from .message import TaskMessage
-from .options import CallOptions, TaskOptions, check_queue, seconds
+from .options import CallOptions, TaskOptions, check_queue
 from .pool import DEFAULT_POOL_SIZE, LinkPool
 from .result import Result
 from .retry import Retry

@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from mplite_tasks_transport import MAX_ID_CHARS, MAX_NAME_BYTES, MAX_PRIORITY, MIN_PRIORITY
 
+from .durations import LONGEST_SECONDS, seconds
 from .errors import BadOption, InvalidTask
 from .message import RESERVED_HEADERS
 from .retry import Retry, as_retry
 from .topology import DEAD_SUFFIX
 
-__all__ = ["PRIORITIES", "CallOptions", "TaskOptions", "check_priority", "check_queue", "seconds"]
+__all__ = ["PRIORITIES", "CallOptions", "TaskOptions", "check_priority", "check_queue"]
 
 #: A priority is a signed 32-bit integer; higher runs first.
 PRIORITIES: Final = range(MIN_PRIORITY, MAX_PRIORITY + 1)
@@ -158,14 +159,6 @@ def check_queue(name: str) -> str:
     return name
 
 
-def seconds(name: str, value: float | timedelta) -> float:
-    """Return a duration in seconds. Raises :class:`BadOption` if it is negative or none at all."""
-    number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < float("inf"):
-        raise BadOption(f"{name}={value!r} is not a number of seconds, 0 or more, or a timedelta.")
-    return float(number)
-
-
 def _epoch(name: str, value: datetime | float | Any) -> float:
     if isinstance(value, datetime):
         if value.tzinfo is None:
@@ -173,6 +166,8 @@ def _epoch(name: str, value: datetime | float | Any) -> float:
         return value.timestamp()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadOption(f"{name}={value!r} is neither a datetime with a time zone nor seconds since the epoch.")
+    if not 0 <= value <= LONGEST_SECONDS:
+        raise BadOption(f"{name}={value!r} is no time from 1970 on, at most {LONGEST_SECONDS:g} seconds later.")
     return float(value)
 
 

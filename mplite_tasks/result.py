@@ -8,11 +8,11 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from mplite_tasks_transport import Outcome
 
+from .durations import seconds
 from .encoding import Encoded, decode
 from .errors import MPLiteError, ResultIgnored, ResultTimeout, TaskExpired
 from .failures import read_failure
 from .gateway import Gateway
-from .options import seconds
 from .pool import NoLinkInTime
 from .states import State
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import tenacity
 
+from .durations import LONGEST_SECONDS, seconds
 from .errors import BadOption
 
 __all__ = ["DEFAULT_RETRIES", "Retry", "RetryTask", "as_retry"]
@@ -67,6 +68,8 @@ class Retry:
 
     def _wait_unless_stopped(self, state: tenacity.RetryCallState, countdown: float | None) -> float | None:
         wait = float(self.wait(state)) if countdown is None else countdown
+        if not wait <= LONGEST_SECONDS:
+            raise BadOption(f"The retry policy's wait is {wait}, which is no number of seconds.")
         state.upcoming_sleep = wait
         return None if self.stop(state) else max(0.0, wait)
 
@@ -82,11 +85,13 @@ class RetryTask(Exception):
 
     Parameters:
         countdown: seconds, or a timedelta, until the next attempt. Default: what the policy says.
+
+    Raises :class:`BadOption` for any other countdown: then that is what the task fails with.
     """
 
     def __init__(self, countdown: float | timedelta | None = None) -> None:
         super().__init__(countdown)
-        self.countdown = countdown.total_seconds() if isinstance(countdown, timedelta) else countdown
+        self.countdown = None if countdown is None else seconds("countdown", countdown)
 
 
 def as_retry(value: Retry | int | None) -> Retry | None:

@@ -34,13 +34,11 @@ def wait_before_next(
         elapsed: seconds since the first attempt began.
         of: what failed, for the log.
     """
-    if isinstance(error, RetryTask):
-        asked = policy or _default_retry
-        return asked.next_wait_on_request(error, retries=retries, elapsed=elapsed)
-    if policy is None:
-        return None
     try:
-        return policy.next_wait(error, retries=retries, elapsed=elapsed)
+        if isinstance(error, RetryTask):
+            asked = policy or _default_retry
+            return asked.next_wait_on_request(error, retries=retries, elapsed=elapsed)
+        return None if policy is None else policy.next_wait(error, retries=retries, elapsed=elapsed)
     except Exception:
         logger.exception("The retry policy of %s raised; it is not run again", of)
         return None

@@ -85,6 +85,8 @@ def test_expiry_in_seconds_counts_from_now(app: MPLite, add: Any) -> None:
         ({"eta": "tomorrow"}, "neither a datetime"),
         ({"countdown": -1}, "not a number of seconds"),
         ({"countdown": float("nan")}, "not a number of seconds"),
+        ({"countdown": 1e300}, "not a number of seconds"),
+        ({"eta": float("inf")}, "no time from 1970 on"),
         ({"countdown": 1, "eta": 2.0}, "not both"),
         ({"headers": {"task": "x"}}, "are MPLite's own"),
         ({"priority": 2**40}, "signed 32-bit"),

@@ -151,3 +151,23 @@ def test_headers_that_are_not_ours_make_a_dead_letter_with_everything_that_was_t
     assert letter.headers["x-dead-reason"] == "undecodable"
     assert letter.body == b"[[],{}]"
     assert letter.headers.items() >= headers.items()
+
+
+@pytest.mark.parametrize("countdown", ["soon", -1, float("inf"), float("nan")])
+def test_a_countdown_that_is_none_fails_the_task_and_not_its_consumer(run: Run, countdown: Any) -> None:
+    def function() -> None:
+        raise RetryTask(countdown)
+
+    settlement = run(function)
+    assert settlement.outcome is not None
+    assert settlement.outcome.state == State.FAILURE
+    assert "is not a number of seconds" in str(read_failure(settlement.outcome.value).exception())
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), RetryTask()])
+@pytest.mark.parametrize("wait", [float("inf"), float("nan"), "soon", None])
+def test_a_wait_that_is_none_fails_the_task_and_not_its_consumer(run: Run, error: Exception, wait: Any) -> None:
+    settlement = run(raising(error), retry=Retry(wait=lambda state: wait))
+    assert settlement.outcome is not None
+    assert settlement.outcome.state == State.FAILURE
+    assert not settlement.publish
