@@ -152,10 +152,12 @@ class Template:
         except BaseException:
             logger.critical("The consumer failed, which it should never do", exc_info=True)
         finally:
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+            try:
+                logging.shutdown()
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:  # whatever the app did to its streams: this process must never go on as a second template
+                os._exit(status)
 
 
 def how_it_ended(status: int) -> str:
