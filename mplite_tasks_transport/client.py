@@ -361,6 +361,10 @@ class BrokerClient:
             pass
         except OSError as exc:
             raise self._lose_writing(sock, exc) from exc
+        except BaseException as exc:
+            # A signal handler raised: nobody knows how much of the frame was sent.
+            self._drop(f"{type(exc).__name__} was raised in the middle of a frame")
+            raise
         if not rest:
             return
         ready = select.poll()
@@ -399,7 +403,8 @@ class BrokerClient:
         sock, self._sock = self._sock, None
         if sock is not None:
             self._lost = why
-            sock.close()
+            with contextlib.suppress(OSError):  # user code may have closed the descriptor
+                sock.close()
         # What was delivered belongs to the connection: the broker gives it to somebody else now.
         self.events.clear()
         self._handlers.clear()

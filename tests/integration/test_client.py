@@ -13,6 +13,7 @@ from mplite_tasks_transport import frames, local
 from mplite_tasks_transport.client import WINDOW, BrokerClient
 from mplite_tasks_transport.errors import (
     BrokerUnreachable,
+    ConnectionLost,
     HandshakeRefused,
     LocalBrokerError,
     NoRoute,
@@ -162,3 +163,33 @@ def test_a_vhost_is_a_world_of_its_own(url: BrokerURL, shared_broker: BrokerProc
         here.call(frames.DeclareQueue(0, "mine"))
         with pytest.raises(NotFound):
             there.call(frames.DeclareQueue(0, "mine", passive=True))
+
+
+def test_a_client_whose_descriptor_somebody_closed_says_that_it_is_lost(url: BrokerURL) -> None:
+    client = BrokerClient.connect(url)
+    os.close(client.fileno())
+    with pytest.raises(ConnectionLost, match="Bad file descriptor"):
+        client.call(frames.Status(0))
+    assert not client.connected
+
+
+class InterruptedSocket:
+    """Sends some bytes and is interrupted then, as by a Ctrl-C."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.close = sock.close
+
+    def send(self, data: memoryview, flags: int) -> int:
+        self.sock.send(data[:3], flags)
+        raise KeyboardInterrupt
+
+
+def test_a_client_that_was_interrupted_in_the_middle_of_a_frame_is_not_used_any_more(url: BrokerURL) -> None:
+    client = BrokerClient.connect(url)
+    assert client.sock is not None
+    client._sock = InterruptedSocket(client.sock)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        client.call(frames.Status(0))
+    with pytest.raises(ConnectionLost, match="in the middle of a frame"):
+        client.call(frames.Status(0))
