@@ -129,8 +129,9 @@ class Views:
 
     # Writing
 
-    def _set(self, session: Session, frame: frames.ViewSet) -> bool:
-        """Write one half. Answers whether it was written: ``if_absent`` leaves what is there.
+    def _set(self, session: Session, frame: frames.ViewSet) -> bool | None:
+        """Write one half. Answers whether it is in the queue now, ``None`` if it is staged; ``if_absent`` writes over
+        nothing.
 
         A new message is a publish, which the lock of another connection does not stop; a change of one that is there
         has to wait for the lock to be free.
@@ -169,7 +170,7 @@ class Views:
         self._lifecycle.put_back(held)
         self._change(held.queue, frame)
 
-    def _stage(self, session: Session, queue: Queue, frame: frames.ViewSet) -> bool:
+    def _stage(self, session: Session, queue: Queue, frame: frames.ViewSet) -> bool | None:
         """Write one half of a message that does not exist; with the second half it is published."""
         key = (queue, frame.id)
         staged = session.staged.get(key) or Staged()
@@ -186,7 +187,7 @@ class Views:
             self._unstage(session, key)
             memory.add(complete.payload or b"")
             session.staged[key] = complete
-            return True
+            return None
         if queue.is_full:
             raise QueueFull(queue)
         self._unstage(session, key)

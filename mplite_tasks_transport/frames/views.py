@@ -62,7 +62,8 @@ class ViewSet(Frame, tag=37):
 
     Of a message that waits, it changes the priority or the payload. Of one that does not exist, it is staged until the
     same connection has written the other half; then the message is published. Of one that this connection has popped
-    this half of, it puts it back. Answers whether it was written: with ``if_absent``, not over what is there.
+    this half of, it puts it back. Answers whether it was written (with ``if_absent``, not over what is there), none if
+    it is staged.
     """
 
     r: int

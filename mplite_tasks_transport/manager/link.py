@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import frames
 from ..client import BrokerClient
-from ..errors import BrokerUnreachable, ConnectionLost, ReplyError
+from ..errors import BrokerUnreachable, ConnectionLost, NotFound, ReplyError, StaleDelivery
 from .address import BrokerAddress, key_for
 
 __all__ = ["Link", "close_link", "link_to"]
@@ -34,8 +34,11 @@ class Link:
         self._offered = offered
         self._client: BrokerClient | None = None
         self._end: weakref.finalize[..., Link] | None = None
-        #: Whether the broker may know something of this connection that would be gone with it.
-        self._busy = False
+        #: Messages (queue and id) of which the broker has one half for this connection: written, or popped.
+        self._staged: set[tuple[str, str]] = set()
+        self._reserved: set[tuple[str, str]] = set()
+        #: Whether some of many writes were refused, so that it is not known what is staged.
+        self._unsure = False
         #: Queues whose lock it has, and those whose lock was lost with an earlier connection until that was told.
         self._locks: set[str] = set()
         self._lost: set[str] = set()
@@ -43,12 +46,19 @@ class Link:
     def close(self) -> None:
         """End the connection: locks are free, what was half written or half popped is undone."""
         self._client = None
-        self._busy = False
         self._lost |= self._locks
         self._locks.clear()
+        self._staged.clear()
+        self._reserved.clear()
+        self._unsure = False
         if self._end is not None:
             self._end()
             self._end = None
+
+    @property
+    def _busy(self) -> bool:
+        """Whether the broker knows something of this connection that would be gone with it."""
+        return bool(self._locks or self._staged or self._reserved or self._unsure)
 
     def call(self, frame: frames.Request) -> Any:
         """Send a request and return the value of its answer. Raises what :meth:`BrokerClient.call` does."""
@@ -63,24 +73,52 @@ class Link:
             if busy:
                 raise
             value = self._again(frame)
+        except (NotFound, StaleDelivery):
+            self._forget(frame)
+            raise
         self._note(frame, value)
         return value
 
     def _note(self, frame: frames.Request, value: Any) -> None:
         if isinstance(frame, frames.ReleaseQueueLock):
             self._locks.discard(frame.queue)
-            self._busy = False
-        elif isinstance(frame, frames.AcquireQueueLock):
-            if value:
-                self._locks.add(frame.queue)
-                self._busy = True
-        elif isinstance(frame, frames.ViewSet | frames.ViewPop):
-            self._busy = True
+        elif isinstance(frame, frames.AcquireQueueLock) and value:
+            self._locks.add(frame.queue)
+        elif isinstance(frame, frames.ViewSet):
+            self._note_written((frame.queue, frame.id), value)
+        elif isinstance(frame, frames.ViewPop) and value is not None:
+            self._note_popped((frame.queue, frame.id))
+        elif isinstance(frame, frames.ViewClear):
+            self._staged = {key for key in self._staged if key[0] != frame.queue}
+
+    def _note_written(self, key: tuple[str, str], value: bool | None) -> None:
+        if value is None:
+            self._staged.add(key)
+        elif value:
+            self._staged.discard(key)
+            self._reserved.discard(key)
+
+    def _note_popped(self, key: tuple[str, str]) -> None:
+        if key in self._staged:
+            self._staged.discard(key)
+        elif key in self._reserved:
+            self._reserved.discard(key)
+        else:
+            self._reserved.add(key)
+
+    def _forget(self, frame: frames.Request) -> None:
+        """The broker took back what this connection had of a queue, or the queue is gone: the caller is told now."""
+        queue = getattr(frame, "queue", "")
+        self._locks.discard(queue)
+        self._reserved = {key for key in self._reserved if key[0] != queue}
 
     def call_many(self, requests: Sequence[frames.Request]) -> list[Any]:
         """Send requests one after the other and return their values. Raises the first refusal, when all are done."""
-        self._busy = True
+        unsure, self._unsure = self._unsure, True
         values: list[Any] = self._guarded(lambda client: client.call_many(requests))
+        self._unsure = unsure
+        for request, value in zip(requests, values, strict=True):
+            self._note(request, value)
         return values
 
     def _again(self, frame: frames.Request) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 import kombu
 import pytest
 
-from mplite_tasks_transport import MPLiteManager, frames
+from mplite_tasks_transport import MPLiteManager, PriorityQueue, frames
 from mplite_tasks_transport.client import BrokerClient
 from mplite_tasks_transport.errors import (
     ConnectionLost,
@@ -356,6 +356,76 @@ def test_a_restart_of_the_broker_is_told_to_who_had_something_in_hand(broker: Br
             queue.pop("a")
         assert isinstance(lost.value.__context__, ConnectionLost)
         assert list(index) == ["a"]
+
+
+def restart(broker: BrokerProcess) -> None:
+    broker.kill()
+    broker.start()
+
+
+def test_a_restart_is_not_seen_when_every_half_has_met_the_other(broker: BrokerProcess) -> None:
+    with MPLiteManager(broker.url) as manager:
+        index, queue = manager.shared_index("q"), manager.shared_queue("q")
+        put(manager, "a")
+        index["a"] = 7
+        queue.update({"a": "changed"})
+        restart(broker)
+        assert index["a"][0] == 7
+        index.pop("a")
+        index["a"] = 8
+        restart(broker)
+        assert index["a"][0] == 8
+        queue["b"] = 1
+        del queue["b"]
+        queue["c"] = 1
+        index.clear()
+        restart(broker)
+        assert list(index) == []
+
+
+@pytest.mark.parametrize("half", ["staged", "popped"])
+def test_a_half_that_outlived_the_lock_and_not_a_restart_is_told(broker: BrokerProcess, half: str) -> None:
+    with MPLiteManager(broker.url) as manager:
+        index, queue = manager.shared_index("q"), manager.shared_queue("q")
+        put(manager, "a")
+        with manager.lock("q"):
+            if half == "staged":
+                index["b"] = 1
+            else:
+                index.pop("a")
+        restart(broker)
+        with pytest.raises(ConnectionLost):
+            queue["b"] = 1
+        assert list(index) == ["a"], "it is back, and told once"
+
+
+def test_the_loss_of_one_of_two_locks_is_told_after_the_other_was_released(broker: BrokerProcess) -> None:
+    with MPLiteManager(broker.url) as manager:
+        put(manager, "a", queue="r")
+        one, other = manager.lock("q"), manager.lock("r")
+        one.acquire()
+        other.acquire()
+        one.release()
+        restart(broker)
+        with pytest.raises(ConnectionLost):
+            manager.shared_index("r").pop("a")
+        with pytest.raises(ConnectionLost, match="lock of queue 'r' was lost"):
+            other.release()
+
+
+def test_a_lease_that_was_over_is_forgotten_by_its_holder(broker: BrokerProcess) -> None:
+    with MPLiteManager(broker.url, lock_timeout=0.05) as manager:
+        index, lock = manager.shared_index("q"), manager.lock("q")
+        put(manager, "a")
+        lock.acquire()
+        index.pop("a")
+        with PriorityQueue("q", broker.url) as jobs:
+            jobs.get(timeout=20)
+            jobs.task_done()
+        with pytest.raises(StaleDelivery):
+            lock.release()
+        restart(broker)
+        assert list(index) == []
 
 
 def test_a_refused_call_leaves_the_connection_and_the_lock(manager: MPLiteManager) -> None:

@@ -217,7 +217,7 @@ def test_others_change_and_take_nothing_while_somebody_has_the_lock_but_may_publ
     assert code(client.request(frames.ViewPop, "q", Half.INDEX, "a")) == 405
     assert code(client.request(frames.ViewSet, "q", Half.INDEX, "a", 1)) == 405
     assert code(client.request(frames.ViewClear, "q")) == 405
-    assert client.request(frames.ViewSet, "q", Half.INDEX, "b", 1) is True
+    assert client.request(frames.ViewSet, "q", Half.INDEX, "b", 1) is None
     assert client.request(frames.ViewSet, "q", Half.QUEUE, "b", 0, b"x") is True
     assert client.request(frames.ViewGet, "q", Half.QUEUE, "a") == [b"x"]
     assert bench.waiting() == ["b", "a"]

@@ -91,7 +91,7 @@ def test_two_halves_in_either_order_are_one_publish_and_one_half_is_seen_by_its_
     values: dict[Half, int | bytes] = {INDEX: 7, QUEUE: b"data"}
     writer, other = bench.client(), bench.client()
     other.consume()
-    assert put(writer, "a", first, values[first]) is True
+    assert put(writer, "a", first, values[first]) is None, "it is staged"
     assert get(writer, "a", first) == ([[7, 0]] if first is INDEX else [b"data"])
     assert get(writer, "a", second) is None
     assert get(other, "a", first) is None
@@ -152,7 +152,7 @@ def test_if_absent_leaves_what_is_there(bench: Bench) -> None:
     assert put(client, "a", INDEX, 3, if_absent=True) is False
     assert put(client, "a", QUEUE, b"new", if_absent=True) is False
     assert (get(client, "a", INDEX)[0][0], get(client, "a", QUEUE)) == (1, [b"old"])
-    assert put(client, "b", INDEX, 3, if_absent=True) is True
+    assert put(client, "b", INDEX, 3, if_absent=True) is None
     assert put(client, "b", INDEX, 4, if_absent=True) is False
     assert put(client, "b", QUEUE, b"b", if_absent=True) is True
     assert bench.waiting() == ["b", "a"]
@@ -299,7 +299,7 @@ def test_a_broker_over_its_watermark_takes_no_payload_by_hand() -> None:
     client.declare()
     client.publish("big", payload=b"x" * 10_000)
     assert put(client, "a", QUEUE, b"x").code == 506
-    assert put(client, "a", INDEX, 1) is True
+    assert put(client, "a", INDEX, 1) is None
 
 
 def test_a_queue_that_is_deleted_takes_what_was_half_done_with_it(bench: Bench) -> None:
