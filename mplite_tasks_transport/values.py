@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from .errors import ProtocolError
 from .payload import Payload, decode_payload, encode_payload
 from .serializer import CONTENT_TYPE, NAME, dumps, loads
 
@@ -57,10 +58,13 @@ def decode_value(data: bytes, what: str) -> Any:
         what: how the error calls the message.
 
     Raises:
-        UnreadableValue: its content type is none of these, or its body is not what the content type says.
-        ProtocolError: it is no payload at all.
+        UnreadableValue: its content type is none of these, its body is not what the content type says, or it is no
+            payload at all.
     """
-    payload = decode_payload(data)
+    try:
+        payload = decode_payload(data)
+    except ProtocolError as exc:
+        raise UnreadableValue(f"What {what} holds is no message of Kombu's: {exc}") from exc
     kind = payload.properties.get("content_type")
     encoding = payload.properties.get("content_encoding") or "utf-8"
     read = _reader(kind, encoding)
@@ -80,7 +84,9 @@ def _payload(body: bytes, kind: str, encoding: str) -> bytes:
     return encode_payload(Payload(body, properties))
 
 
-def _reader(kind: Any, encoding: str) -> Callable[[bytes], Any] | None:
+def _reader(kind: Any, encoding: Any) -> Callable[[bytes], Any] | None:
+    if not isinstance(kind, str | None) or not isinstance(encoding, str):
+        return None
     if kind == CONTENT_TYPE:
         return loads
     if kind == _JSON:

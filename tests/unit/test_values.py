@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from mplite_tasks_transport.errors import ProtocolError
 from mplite_tasks_transport.payload import Payload, decode_payload, encode_payload
 from mplite_tasks_transport.values import SERIALIZERS, UnreadableValue, decode_value, encode_value
 
@@ -79,9 +78,15 @@ def test_damaged_content_is_one_error_that_says_which_message(properties: dict[s
         decode_value(message(b"\xff{", **properties), "message 'm'")
 
 
-def test_bytes_that_are_no_payload_are_a_protocol_error() -> None:
-    with pytest.raises(ProtocolError):
-        decode_value(b"\xc1", "m")
+def test_bytes_that_are_no_payload_are_unreadable() -> None:
+    with pytest.raises(UnreadableValue, match="message 'm' holds is no message"):
+        decode_value(b"\xc1", "message 'm'")
+
+
+@pytest.mark.parametrize("properties", [{"content_type": ["text/plain"]}, {"content_encoding": {"utf-8": 1}}])
+def test_a_content_type_that_is_no_text_is_unreadable(properties: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableValue):
+        decode_value(message(b"x", **{"content_type": "text/plain", **properties}), "message 'm'")
 
 
 @pytest.mark.parametrize("serializer", SERIALIZERS)
