@@ -27,7 +27,7 @@ def available_bytes() -> int:
 
 
 class Memory:
-    """Counts what messages take, against a limit.
+    """Counts what messages and results take, against a limit.
 
     Above ``limit`` publishers wait; they go on when the count has fallen to 90% of it. Consumers are never stopped.
 
@@ -43,13 +43,13 @@ class Memory:
         self.blocked = False
 
     def add(self, payload: bytes) -> None:
-        """Count a message that came."""
+        """Count a message or a result that came."""
         self.held += len(payload) + ENTRY_BYTES
         if self.held > self.limit:
             self.blocked = True
 
     def remove(self, payload: bytes) -> None:
-        """Count a message that went."""
+        """Count a message or a result that went."""
         self.held -= len(payload) + ENTRY_BYTES
         if self.blocked and self.held <= self.limit * MEMORY_RESUME_RATIO:
             self.blocked = False
@@ -58,6 +58,7 @@ class Memory:
     def reason(self) -> str:
         """Why publishers wait, for them to read."""
         return (
-            f"The broker holds {self.held:,} bytes of messages, over its memory watermark of {self.limit:,}. "
-            "Publishes wait until consumers have caught up; start more workers, or raise --memory-limit."
+            f"The broker holds {self.held:,} bytes of messages and results, over its memory watermark of "
+            f"{self.limit:,}. Publishes wait until consumers have caught up or results have expired; start more "
+            "workers, keep results for less time, or raise --memory-limit."
         )
