@@ -65,6 +65,10 @@ MAX_UNAUTHENTICATED: Final = 256
 #: finds the queue full tries again after a second only.
 LISTEN_BACKLOG: Final = 1024
 
+#: Connections that are accepted before those that were are heard: a burst of more than ``MAX_UNAUTHENTICATED`` would
+#: push out who has had no chance to speak.
+ACCEPTS_PER_TURN: Final = 32
+
 #: Bytes of one read of a TLS connection, which each one has reserved (the library's default is 256 KiB, which makes a
 #: stranger expensive). Two TLS records.
 TLS_READ_BYTES: Final = 32 * 1024

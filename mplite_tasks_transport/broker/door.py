@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import TooManyConnections
 from ..limits import (
     ACCEPT_PAUSE_SECONDS,
+    ACCEPTS_PER_TURN,
     HANDSHAKE_SECONDS,
     LISTEN_BACKLOG,
     MAX_CONNECTIONS,
@@ -166,7 +167,7 @@ class Door:
     # Accepting
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(LISTEN_BACKLOG):
+        for _ in range(ACCEPTS_PER_TURN):
             try:
                 sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import resource
+import signal
 import socket
 import ssl
 import struct
@@ -103,6 +104,22 @@ def test_honest_clients_get_in_while_thousands_of_silent_sockets_are_held(
     assert "connections without a handshake" in broker.errors
     assert broker.errors.count("connections without a handshake") < 30
     assert broker.stop() == 0
+
+
+def test_a_burst_of_strangers_does_not_push_out_who_came_before_it_and_was_not_heard_yet(
+    broker: BrokerProcess, many_files: None
+) -> None:
+    host, port = broker.broker_url.address
+    with contextlib.ExitStack() as stack:
+        os.kill(broker.pid, signal.SIGSTOP)  # everybody waits to be accepted, the honest one first
+        try:
+            honest = stack.enter_context(socket.create_connection((host, port), 20))
+            honest.sendall(ClientHandshake(vhost="/", key=KEY).hello())
+            for _ in range(MAX_UNAUTHENTICATED + 40):
+                stack.enter_context(socket.create_connection((host, port), 20))
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        assert honest.recv(4096)[4:5] == bytes([Kind.CHALLENGE])
 
 
 def test_a_broker_without_descriptors_waits_quietly_and_goes_on(secure_broker: MakeBroker) -> None:
