@@ -19,7 +19,7 @@ from ..keys import read_private_file, write_private_file
 if TYPE_CHECKING:
     from cryptography.x509 import GeneralName
 
-__all__ = ["CERTIFICATE_NAME", "Identity", "load_identity", "make_certificate", "own_identity_paths"]
+__all__ = ["CERTIFICATE_NAME", "EVERYWHERE", "Identity", "load_identity", "make_certificate", "own_identity_paths"]
 
 #: The names of a certificate that was made here and of its key, in the data directory.
 CERTIFICATE_NAME: Final = "certificate.pem"
@@ -28,7 +28,7 @@ _KEY_NAME: Final = "certificate-key.pem"
 _MAX_BYTES: Final = 1024 * 1024
 
 #: Addresses to listen on that are nobody's name.
-_EVERYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - nothing is bound to them here
+EVERYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - nothing is bound to them here
 
 #: Days that a certificate made here is valid. Clients know it by its fingerprint, so it is replaced by hand, not by
 #: running out.
@@ -94,7 +94,7 @@ def make_certificate(data: Path, hosts: Iterable[str] = ()) -> None:
     certificate, key = own_identity_paths(data)
     if certificate.exists() and key.exists():
         return
-    named = [host for host in hosts if host not in _EVERYWHERE]
+    named = [host for host in hosts if host not in EVERYWHERE]
     key_text, certificate_text = _self_signed(["localhost", "127.0.0.1", "::1", *named])
     write_private_file(key, key_text)
     write_private_file(certificate, certificate_text)

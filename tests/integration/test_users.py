@@ -185,6 +185,14 @@ def test_a_users_file_that_is_none_is_refused_without_what_it_says(tmp_path: Pat
         (("remove-user", "nobody"), "There is no user nobody"),
         (("credentials", "--host", "h h", "FILE"), "space"),
         (("credentials", "--host", "h", "--user", "", "FILE"), "1 to 255 bytes"),
+        (("credentials", "--host", "h", "--user", "a\nb", "FILE"), "no control characters"),
+        (("credentials", "--host", "h", "--vhost", "a\nb", "FILE"), "no control characters"),
+        (("credentials", "--host", "h", "--allow-vhost", "", "FILE"), "1 to 255 bytes"),
+        (("credentials", "--host", "http://h", "FILE"), "no name or address"),
+        (("credentials", "--host", "ann@h", "FILE"), "no name or address"),
+        (("credentials", "--host", "0.0.0.0", "FILE"), "is for listening"),
+        (("credentials", "--host", "::", "FILE"), "is for listening"),
+        (("credentials", "--host", "h:0", "FILE"), "is for listening"),
         (("credentials", "--host", "h", "--allow-vhost", "a", "FILE"), "--allow-vhost /"),
         (("credentials", "--host", "h", "--cert", "none.pem", "FILE"), "No such file"),
         (("credentials", "--host", "h", "/none/FILE"), "No such file"),
@@ -201,3 +209,13 @@ def test_commands_about_users_fail_with_one_line(tmp_path: Path, words: tuple[st
     assert users_path(tmp_path).read_text() == before
     (key,) = json.loads(before)["users"]["ann"]["keys"]
     assert key not in failed.output
+
+
+@pytest.mark.parametrize(
+    "words", [("rotate-key", "--host", "h", "ann", "f"), ("retire-key", "ann"), ("remove-user", "ann")]
+)
+def test_a_directory_without_users_is_said_to_be_one_and_left_alone(tmp_path: Path, words: tuple[str, ...]) -> None:
+    failed = CliRunner().invoke(broker_commands, [words[0], "--data", str(tmp_path), *words[1:]])
+    assert failed.exit_code == 2
+    assert failed.stderr == f"Error: There are no users in {tmp_path}: name the broker's directory by --data.\n"
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ from ...errors import InvalidCertificate
 from ...home import served_home
 from ...limits import MAX_NAME_BYTES
 from ...url import DEFAULT_TLS_PORT, DEFAULT_VHOST, TLS_SCHEME, BrokerURL
-from ..identity import make_certificate, own_identity_paths
+from ..identity import EVERYWHERE, make_certificate, own_identity_paths
 from ..roles import Role
 from ..users import ANY_VHOST, User, change_users, users_path
 from .errors import UnusableOptionError, one_line_errors
@@ -94,7 +95,9 @@ def credentials_command(
     """
     with one_line_errors():
         url = _address(host, vhost)
-        _check_user(user)
+        _check_name("user", user)
+        for name in vhosts:
+            _check_name("vhost", name)
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         fingerprint = None if by_authority else _fingerprint(data, cert, url)
         with change_users(users_path(data)) as users:
@@ -124,9 +127,9 @@ def rotate_key_command(
     """Give USER a new key and write FILE with it. The key before it stays valid until retire-key, or the next one."""
     with one_line_errors():
         url = _address(host, vhost)
-        fingerprint = None if by_authority else _fingerprint(data, cert, url)
-        with change_users(users_path(data)) as users:
+        with _changed(data) as users:
             users[user] = changed = _known(users, user).with_new_key()
+            fingerprint = None if by_authority else _fingerprint(data, cert, url)
             write_credentials(file, Credentials(url, user, changed.keys[0], fingerprint))
         click.echo(f"Wrote {file} with a new key of user {user}. The old one is valid until: mplite broker retire-key.")
 
@@ -137,7 +140,7 @@ def rotate_key_command(
 def retire_key_command(data: Path, user: str) -> None:
     """Refuse all keys of USER but the newest, from the next connection on."""
     with one_line_errors():
-        with change_users(users_path(data)) as users:
+        with _changed(data) as users:
             before = _known(users, user)
             users[user] = before.without_old_keys()
         click.echo(f"User {user} has one valid key; {len(before.keys) - 1} retired.")
@@ -149,7 +152,7 @@ def retire_key_command(data: Path, user: str) -> None:
 def remove_user_command(data: Path, user: str) -> None:
     """Refuse USER from the next connection on. Connections that are open stay open until the broker restarts."""
     with one_line_errors():
-        with change_users(users_path(data)) as users:
+        with _changed(data) as users:
             _known(users, user)
             del users[user]
         click.echo(f"User {user} is removed.")
@@ -177,14 +180,32 @@ def _known(users: dict[str, User], name: str) -> User:
     return users[name]
 
 
-def _check_user(name: str) -> None:
-    if not 0 < len(name.encode()) <= MAX_NAME_BYTES:
-        raise UnusableOptionError(f"The name of a user has 1 to {MAX_NAME_BYTES} bytes.")
+def _changed(data: Path) -> contextlib.AbstractContextManager[dict[str, User]]:
+    """Return what changes the users that there are; a directory that has none is most likely another one."""
+    if not users_path(data).exists():
+        raise UnusableOptionError(f"There are no users in {data}: name the broker's directory by --data.")
+    return change_users(users_path(data))
+
+
+def _check_name(what: str, name: str) -> None:
+    """Refuse a name that no handshake could carry."""
+    if not 0 < len(name.encode(errors="surrogateescape")) <= MAX_NAME_BYTES:
+        raise UnusableOptionError(f"The name of a {what} has 1 to {MAX_NAME_BYTES} bytes.")
+    if not name.isprintable():
+        raise UnusableOptionError(f"The name of a {what} has no control characters, and {name!r} has.")
 
 
 def _address(host: str, vhost: str) -> BrokerURL:
     bare = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+    if "/" in bare or "@" in bare:
+        raise UnusableOptionError(f"--host: {host!r} is no name or address, with :PORT if need be, and nothing else.")
     url = BrokerURL.parse(f"{TLS_SCHEME}://{bare}/")
+    if url.host in EVERYWHERE or url.port == 0:
+        raise UnusableOptionError(
+            f"--host: {host} is for listening; name what the other machines reach the broker by, such as "
+            f"broker.example:{DEFAULT_TLS_PORT}."
+        )
+    _check_name("vhost", vhost)
     return BrokerURL(host=url.host, port=url.address[1], vhost=vhost, scheme=TLS_SCHEME)
 
 

@@ -36,5 +36,14 @@ def one_line_errors(status: int = 1) -> Iterator[None]:
     """Turn the errors that a person can do something about into a line on standard error and this exit status."""
     try:
         yield
-    except (TransportError, OSError) as exc:
+    except TransportError as exc:
         raise CommandFailedError(" ".join(str(exc).split()), status) from exc
+    except OSError as exc:
+        raise CommandFailedError(" ".join(_said(exc).split()), status) from exc
+
+
+def _said(error: OSError) -> str:
+    """Return what the system says, without its number: Python's text begins with ``[Errno 2]``."""
+    reason = error.strerror or str(error)
+    name = error.filename2 or error.filename
+    return f"{name}: {reason}." if name else f"{reason[:1].upper()}{reason[1:]}."
