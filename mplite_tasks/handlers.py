@@ -109,12 +109,13 @@ class Handler(Generic[P, R]):
     def start(self) -> Registration:
         """Begin to handle messages, in threads of this process, as :func:`register_handler` does.
 
-        Raises :class:`BadOption` if the handler has no queues.
+        Raises :class:`BadOption` if the handler has no queues, or its broker is of a kind that Kombu does not know.
         """
         from .registration import Registration  # noqa: PLC0415 - it needs this module
 
         if not self.options.queues:
             raise BadOption(f"The handler {self.name} listens to no queue; give queues=[...].")
+        self.source().connection()  # not yet connected: a URL that no broker can have is refused here
         return Registration(self)
 
     def source(self) -> BrokerSource:

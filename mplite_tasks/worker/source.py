@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import kombu
 
+from ..errors import BadOption
 from ..topology import Topology
 
 __all__ = ["BrokerSource", "Source"]
@@ -55,8 +56,17 @@ class BrokerSource:
         return str(self.connection().as_uri())
 
     def connection(self) -> kombu.Connection:
-        """Return a new Kombu connection, not yet connected."""
-        return kombu.Connection(self.url, transport_options=dict(self.transport_options))
+        """Return a new Kombu connection, not yet connected.
+
+        Raises :class:`BadOption` for a kind of broker that Kombu does not know, or whose library is missing.
+        """
+        try:
+            return kombu.Connection(self.url, transport_options=dict(self.transport_options))
+        except (KeyError, ImportError) as exc:
+            scheme = self.url.partition("://")[0]
+            raise BadOption(
+                f"There is no Kombu transport for a broker URL that begins with {scheme!r}: {exc.args[0]}."
+            ) from exc
 
     def close(self) -> None:
         """Do nothing: nothing is open besides the connections that were asked for."""

@@ -81,6 +81,7 @@ class HandlerWork:
         self.queues = handler.options.queues
         self.concurrency = handler.options.concurrency
         self.source: Source = handler.source()
+        self.source.connection()  # as for apps
 
     def executor(self) -> Executes:
         """Return what runs the handler."""

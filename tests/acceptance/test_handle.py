@@ -182,6 +182,7 @@ def test_a_broker_that_refuses_the_handler_ends_it_with_the_reason(
         ((f"{MODULE}:record", "--broker", "mplite://h:port/"), "Invalid value for '--broker'"),
         ((f"{MODULE}:record", "--broker", "mplite://:geheimnis@h:1/"), "no key or password here"),
         ((f"{MODULE}:record", "--broker", "amqp://guest:geheimnis@h//"), "no key or password here"),
+        ((f"{MODULE}:record", "-Q", "q", "--broker", "pigeon://loft"), "that begins with 'pigeon'"),
         ((f"{MODULE}:record",), "declares no queues, so name them: -Q q1,q2"),
         ((f"{MODULE}:nothing", "-Q", "q"), "has nothing called 'nothing'"),
         ((f"{MODULE}:not_callable", "-Q", "q"), "3 is not a function"),

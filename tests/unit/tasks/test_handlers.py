@@ -78,6 +78,11 @@ def test_a_broker_url_that_cannot_be_used_is_refused_at_declaration() -> None:
         register_handler(print, ["q"], broker="mplite://host:port/")
 
 
+def test_a_kind_of_broker_that_nobody_knows_is_refused_when_the_handler_starts() -> None:
+    with pytest.raises(BadOption, match="begins with 'pigeon'"):
+        register_handler(print, ["q"], broker="pigeon://loft")
+
+
 def test_a_handler_without_queues_cannot_be_started() -> None:
     with pytest.raises(BadOption, match="listens to no queue"):
         handler()(print).start()
