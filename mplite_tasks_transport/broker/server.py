@@ -115,6 +115,7 @@ class Server:
         self._connections: dict[ClientConnection, None] = {}
         self._by_session: dict[Session, ClientConnection] = {}
         self._inbox: list[tuple[ClientConnection, bytes | None]] = []
+        self._farewell = "The broker is shutting down."
         self._inbox_bytes = 0
         self._turn_scheduled = False
         self._turn_put_off = False
@@ -175,7 +176,7 @@ class Server:
         status = await self._ended
         self.door.close()
         for connection in list(self._connections):
-            connection.say_goodbye(Code.CONNECTION_FORCED, "The broker is shutting down.")
+            connection.say_goodbye(Code.CONNECTION_FORCED, self._farewell)
         deadline = self.loop.time() + _GOODBYE_SECONDS
         while self._connections and self.loop.time() < deadline:
             await asyncio.sleep(0.01)
@@ -197,6 +198,10 @@ class Server:
 
     def _on_failure(self, error: BaseException) -> None:
         log.critical("The journal failed, and the broker ends rather than confirm what is not kept: %s", error)
+        self._farewell = (
+            "The broker ends, because its journal cannot keep what it is told any more; its log says why "
+            "(a full disk?). What was confirmed is kept."
+        )
         self.loop.call_soon_threadsafe(self.stop, 1)
 
     # Connections

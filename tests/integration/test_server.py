@@ -97,7 +97,9 @@ async def test_a_failed_sync_ends_the_broker_and_confirms_nothing(short_director
         assert await task == 1
         come = await producer.end()
         assert not any(getattr(frame, "r", None) == number for frame in come)
-        assert isinstance(come[-1], frames.Goodbye)
+        goodbye = come[-1]
+        assert isinstance(goodbye, frames.Goodbye)
+        assert "journal cannot keep" in goodbye.text
         assert journal.closed
 
 

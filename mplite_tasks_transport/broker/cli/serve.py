@@ -84,7 +84,7 @@ def mplite_broker(
     """Run a broker in the foreground until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     raise_file_limit()
-    with one_line_errors():
+    with one_line_errors(2):
         if home is not None:
             sys.exit(run_local(home, idle_seconds=idle_seconds, memory_limit=memory_limit, detach=detach))
         if not urls:
