@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar
 
-from mplite_tasks_transport import DEFAULT_MAX_DELIVERIES, BrokerURL
+from mplite_tasks_transport import DEFAULT_MAX_DELIVERIES
 
 from .app import BROKER_VARIABLE, DEFAULT_BROKER
 from .errors import BadOption, InvalidHandler
@@ -20,7 +20,7 @@ from .options import check_queue
 from .received import BODY_CONTENT_TYPES
 from .retry import Retry, as_retry
 from .topology import Topology
-from .worker.source import BrokerSource
+from .worker.source import BrokerSource, check_broker, check_source
 
 if TYPE_CHECKING:
     from .registration import Registration
@@ -73,8 +73,8 @@ class HandlerOptions:
             raise BadOption(f"concurrency={concurrency!r} is not an integer of 1 to {MAX_CONCURRENCY}.")
         if not _is_count(max_deliveries):
             raise BadOption(f"max_deliveries={max_deliveries!r} is not an integer of 1 or more.")
-        if broker is not None and broker.startswith("mplite"):
-            BrokerURL.parse(broker)
+        if broker is not None:
+            check_broker(broker)
         return cls(
             tuple(dict.fromkeys(check_queue(name) for name in names)),
             concurrency,
@@ -109,13 +109,13 @@ class Handler(Generic[P, R]):
     def start(self) -> Registration:
         """Begin to handle messages, in threads of this process, as :func:`register_handler` does.
 
-        Raises :class:`BadOption` if the handler has no queues, or its broker is of a kind that Kombu does not know.
+        Raises :class:`BadOption` if the handler has no queues, or a broker's URL that no broker can have.
         """
         from .registration import Registration  # noqa: PLC0415 - it needs this module
 
         if not self.options.queues:
             raise BadOption(f"The handler {self.name} listens to no queue; give queues=[...].")
-        self.source().connection()  # not yet connected: a URL that no broker can have is refused here
+        check_source(self.source())
         return Registration(self)
 
     def source(self) -> BrokerSource:
@@ -189,6 +189,8 @@ def handler(
 
     Raises as :func:`register_handler` does.
     """
+    if callable(queues):
+        raise InvalidHandler("The decorator needs its parentheses: @handler(queues=[...]).")
     options = HandlerOptions.checked(queues, concurrency, broker, retry, max_deliveries, transport_options)
     return lambda function: Handler(function, options)
 

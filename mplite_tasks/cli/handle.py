@@ -21,19 +21,21 @@ def _broker(context: click.Context, parameter: click.Parameter, value: str | Non
         return None
     if "://" not in value:
         raise click.BadParameter("not a URL like mplite://host:7878/.")
-    if value.startswith("mplite"):
-        try:
-            has_key = BrokerURL.parse(value).key is not None
-        except InvalidURL as exc:
-            raise click.BadParameter(str(exc)) from exc
-    else:
-        has_key = ":" in value.partition("://")[2].partition("/")[0].rpartition("@")[0]
-    if has_key:
+    if any(map(_has_key, value.split(";"))):
         raise click.BadParameter(
             "no key or password here, where other users can read it: set MPLITE_KEY_FILE, or the whole URL as "
             "MPLITE_BROKER."
         )
     return value
+
+
+def _has_key(url: str) -> bool:
+    if not url.startswith("mplite"):
+        return ":" in url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    try:
+        return BrokerURL.parse(url).key is not None
+    except InvalidURL as exc:
+        raise click.BadParameter(str(exc)) from exc
 
 
 @click.command(cls=OneLineCommand, context_settings={"help_option_names": ["-h", "--help"]})

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mplite_tasks_transport import BrokerURL
-
 from ..errors import HandlerNotFound
 from ..handlers import Handler, HandlerOptions
 from ..retry import as_retry
 from .finder import module_exists, search_here
+from .source import check_broker
 
 __all__ = ["find_handler"]
 
@@ -35,8 +34,7 @@ def find_handler(
     if queues:
         options = replace(options, queues=tuple(queues))
     if broker is not None:
-        if broker.startswith("mplite"):
-            BrokerURL.parse(broker)
+        check_broker(broker)
         options = replace(options, broker=broker)
     if retries is not None:
         options = replace(options, retry=as_retry(retries))

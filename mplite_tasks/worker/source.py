@@ -8,10 +8,13 @@ from typing import Any, Protocol
 
 import kombu
 
+from mplite_tasks_transport import BrokerURL
+
+from ..app import BROKER_VARIABLE
 from ..errors import BadOption
 from ..topology import Topology
 
-__all__ = ["BrokerSource", "Source"]
+__all__ = ["BrokerSource", "Source", "check_broker", "check_source"]
 
 
 class Source(Protocol):
@@ -34,6 +37,27 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close what this process has open besides the connections that were asked for."""
+
+
+def check_broker(url: str) -> None:
+    """Raise :class:`InvalidURL` if a part of a broker's URL (``;`` is between them) can be none of ours."""
+    for part in url.split(";"):
+        if part.startswith("mplite"):
+            BrokerURL.parse(part)
+
+
+def check_source(source: Source) -> None:
+    """Raise :class:`BadOption` if no broker can have the URL that a source has. Nothing is connected."""
+    try:
+        source.connection()
+        bool(source.broker_url)
+    except BadOption:
+        raise
+    except ValueError:  # its text may quote the password
+        raise BadOption(
+            f"The broker's URL ({BROKER_VARIABLE}, or what the program says) has a bad host or port. IPv6 addresses "
+            "stand in brackets; / ? # @ : in a user, key or password are written as %2F %3F %23 %40 %3A."
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from .finder import find_app
 from .handler_finder import find_handler
 from .handling import HandlerExecutor
 from .settlement import Executes
-from .source import Source
+from .source import Source, check_source
 
 __all__ = ["Work", "find_work"]
 
@@ -52,7 +52,7 @@ class AppWork:
     def __init__(self, app: MPLite) -> None:
         self._app = app
         self.name = app.name
-        app.connection()  # not yet connected: a URL that no broker can have is to be found before anything is forked
+        check_source(app)  # a URL that no broker can have is to be found before anything is forked
         self.source: Source = app
 
     @property
@@ -81,7 +81,7 @@ class HandlerWork:
         self.queues = handler.options.queues
         self.concurrency = handler.options.concurrency
         self.source: Source = handler.source()
-        self.source.connection()  # as for apps
+        check_source(self.source)
 
     def executor(self) -> Executes:
         """Return what runs the handler."""

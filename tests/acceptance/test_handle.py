@@ -182,6 +182,7 @@ def test_a_broker_that_refuses_the_handler_ends_it_with_the_reason(
         ((f"{MODULE}:record", "--broker", "mplite://h:port/"), "Invalid value for '--broker'"),
         ((f"{MODULE}:record", "--broker", "mplite://:geheimnis@h:1/"), "no key or password here"),
         ((f"{MODULE}:record", "--broker", "amqp://guest:geheimnis@h//"), "no key or password here"),
+        ((f"{MODULE}:record", "--broker", "mplite://h:1;mplite://:geheimnis@h:2"), "no key or password here"),
         ((f"{MODULE}:record", "-Q", "q", "--broker", "pigeon://loft"), "that begins with 'pigeon'"),
         ((f"{MODULE}:record",), "declares no queues, so name them: -Q q1,q2"),
         ((f"{MODULE}:nothing", "-Q", "q"), "has nothing called 'nothing'"),
@@ -195,6 +196,18 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, options: tuple[str, .
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stderr.startswith("mplite handle: ")
     assert text in done.stderr
+    assert "geheimnis" not in done.stderr
+
+
+@pytest.mark.parametrize("url", ["mplite://h:geheimnis/", "mplites://:geheimnis/x@h", "amqp://me:geheimnis/x@h//"])
+def test_a_url_in_the_environment_that_no_broker_can_have_ends_it_with_one_line_and_without_the_key(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("MPLITE_BROKER", url)
+    command = [sys.executable, *HANDLE, f"{MODULE}:record", "-Q", "q"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "bad host or port" in done.stderr
     assert "geheimnis" not in done.stderr
 
 

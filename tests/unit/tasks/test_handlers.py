@@ -78,6 +78,17 @@ def test_a_broker_url_that_cannot_be_used_is_refused_at_declaration() -> None:
         register_handler(print, ["q"], broker="mplite://host:port/")
 
 
+def test_brokers_to_fail_over_to_may_be_named() -> None:
+    handler(queues=["q"], broker="mplite://h:1;mplites://other:2")(print)
+    with pytest.raises(InvalidURL):
+        handler(queues=["q"], broker="mplite://h:1;mplite://other:port")
+
+
+def test_the_decorator_without_its_parentheses_says_so() -> None:
+    with pytest.raises(InvalidHandler, match="needs its parentheses"):
+        handler(print)  # type: ignore[arg-type]  # that is the mistake
+
+
 def test_a_kind_of_broker_that_nobody_knows_is_refused_when_the_handler_starts() -> None:
     with pytest.raises(BadOption, match="begins with 'pigeon'"):
         register_handler(print, ["q"], broker="pigeon://loft")
