@@ -175,6 +175,8 @@ class MPLiteManager(managers.BaseManager):
     def _proxy(self, make: Any, kind: str, queue: str) -> Any:
         if self._state.value != managers.State.STARTED:  # type: ignore[attr-defined]  # not in typeshed
             raise ProcessError(f"{self!r} is not connected: call connect() first.")
+        if not isinstance(queue, str):
+            raise TypeError(f"The name of a queue is text, not {queue!r}.")
         if not queue:
             raise ValueError("The name of the queue is empty.")
         ensure_queue(link_to(self._broker, self._authkey), queue)

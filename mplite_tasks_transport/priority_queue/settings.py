@@ -55,7 +55,11 @@ class Settings:
         tls: TLSOptions | None,
         allow_plaintext: bool,
     ) -> Settings:
-        """Return the settings that a user's words mean. Raises :class:`ValueError` for what cannot be."""
+        """Return the settings that a user's words mean. Raises :class:`TypeError` or :class:`ValueError`."""
+        if not isinstance(name, str):
+            raise TypeError(f"The name of a queue is text, not {name!r}.")
+        if not isinstance(maxsize, int):
+            raise TypeError(f"maxsize is an integer, not {maxsize!r}.")
         if not name:
             raise ValueError("The name of the queue is empty.")
         return cls(

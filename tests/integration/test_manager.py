@@ -317,6 +317,13 @@ def test_vhosts_do_not_see_each_other(shared_broker: BrokerProcess) -> None:
         MPLiteManager(shared_broker.url + "one", vhost="two")
 
 
+def test_what_is_no_name_of_a_queue_is_a_type_error(manager: MPLiteManager) -> None:
+    name: Any = 5
+    with pytest.raises(TypeError, match="text, not 5"):
+        manager.shared_index(name)
+    put(manager, "a")
+
+
 def test_it_is_no_server_and_says_so(shared_broker: BrokerProcess) -> None:
     manager = MPLiteManager(shared_broker.url)
     for use in (manager.start, manager.get_server, lambda: manager.lock("q")):
