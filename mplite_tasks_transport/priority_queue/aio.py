@@ -16,6 +16,7 @@ from ..tls import TLSOptions
 from ..url import BrokerURL
 from .aio_line import LoopLine
 from .ledger import Item, Ledger
+from .line import Losses
 from .settings import Settings, new_identity
 
 __all__ = ["AsyncPriorityQueue"]
@@ -161,12 +162,16 @@ class AsyncPriorityQueue:
 
     async def _run(self, use: Callable[[LoopLine], Awaitable[_T]]) -> _T:
         """Do something over the connection; over another one, from the start, if it is lost meanwhile."""
+        losses = Losses()
         while True:
             line = await self._live_line()
+            losses.begin()
             try:
                 return await use(line)
             except ConnectionLost as exc:
                 line.abandon(str(exc))
+                pause = losses.pause(exc)
+            await asyncio.sleep(pause)
 
     async def _live_line(self) -> LoopLine:
         if self._line is not None and self._line.usable:

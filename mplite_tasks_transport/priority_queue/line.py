@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from ..client import BrokerClient, Reply
 from ..errors import ConnectionLost, NotFound, TransportError, reply_error
@@ -12,7 +14,35 @@ from ..frames import ConsumerCancelled, Deliver, Failed, Request
 from .intake import Intake
 from .ledger import Ledger
 
-__all__ = ["BaseLine", "value_of"]
+__all__ = ["BaseLine", "Losses", "value_of"]
+
+#: Connections that may be lost at once, one after the other, by the same call: then it is the call that ends them.
+_MAX_LOSSES: Final = 10
+
+#: Seconds that a connection has lived which was not lost at once, and of the longest pause before the next one.
+_AT_ONCE: Final = 1.0
+_LONGEST_PAUSE: Final = 0.5
+
+
+class Losses:
+    """Counts the connections that one call has lost, so that it neither goes on for ever nor without a pause."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._began = 0.0
+
+    def begin(self) -> None:
+        """A connection is used now."""
+        self._began = time.monotonic()
+
+    def pause(self, error: ConnectionLost) -> float:
+        """It was lost: return the seconds to wait before the next one. Raises the error when that is no use."""
+        if time.monotonic() - self._began >= _AT_ONCE:
+            self._count = 0
+        self._count += 1
+        if self._count > _MAX_LOSSES:
+            raise error
+        return 0.0 if self._count == 1 else random.uniform(0.0, min(_LONGEST_PAUSE, 0.02 * 2**self._count))  # noqa: S311 - jitter
 
 
 class BaseLine:

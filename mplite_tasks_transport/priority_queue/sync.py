@@ -17,6 +17,7 @@ from ..serializer import NAME
 from ..tls import TLSOptions
 from ..url import BrokerURL
 from .ledger import Item, Ledger
+from .line import Losses
 from .settings import Settings, new_identity
 from .threads import ThreadLine
 
@@ -244,12 +245,16 @@ class PriorityQueue:
 
     def _run(self, use: Callable[[ThreadLine], _T]) -> _T:
         """Do something over the connection; over another one, from the start, if it is lost meanwhile."""
+        losses = Losses()
         while True:
             line = self._line()
+            losses.begin()
             try:
                 return use(line)
             except ConnectionLost as exc:
                 line.retire(str(exc))
+                pause = losses.pause(exc)
+            time.sleep(pause)
 
     def _line(self) -> ThreadLine:
         side = self._here()
