@@ -178,8 +178,11 @@ class LinkPool:
             ) from exc
 
     def shown_url(self) -> str:
-        """Return the broker's URL without its password."""
-        return str(self.connection().as_uri())
+        """Return the broker's URL without its password; of one that cannot be taken apart, only the kind."""
+        try:
+            return str(self.connection().as_uri())
+        except ValueError:  # Python's text would quote a part of what may be the password
+            return f"{self._url.partition('://')[0]}://**"
 
     @contextmanager
     def link(self, timeout: float | None = None) -> Iterator[Link]:

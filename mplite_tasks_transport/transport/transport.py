@@ -7,7 +7,7 @@ from typing import Any
 
 from amqp import exceptions as amqp
 from kombu.transport import base
-from kombu.utils.url import as_url, maybe_sanitize_url, parse_url
+from kombu.utils.url import as_url, parse_url
 
 from .._version import __version__
 from ..client import BrokerClient
@@ -129,7 +129,8 @@ class Transport(base.Transport):  # type: ignore[misc]  # Kombu has no types
         try:
             url = BrokerURL.parse(uri) if uri and "://" in uri else url_of(self.client)
         except InvalidURL:
-            return str(maybe_sanitize_url(uri, mask=mask))
+            # It cannot be taken apart, so no part of it is known not to be the key: connecting says what is wrong.
+            return f"{str(uri).partition('://')[0]}://{mask}"
         if not include_password or url.key is None:
             return str(url) if mask == "**" else str(url).replace(":**@", f":{mask}@" if mask else "@")
         return str(as_url(url.scheme, _bracketed(url.host), url.port, url.user, url.key, _path(url.vhost)))

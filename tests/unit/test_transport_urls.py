@@ -78,3 +78,9 @@ def test_a_bad_url_can_be_shown_and_fails_when_it_is_used() -> None:
 
 def test_the_first_hostname_given_apart_from_its_password_gets_it() -> None:
     assert url_of(Connection("mplite://h:1/", password=lambda: KEY)).key == KEY
+
+
+@pytest.mark.parametrize("include_password", [False, True])
+def test_a_url_that_cannot_be_taken_apart_is_shown_without_any_part_of_its_key(include_password: bool) -> None:
+    shown = Connection("mplite://:sec/ret-key@host:7878/").as_uri(include_password=include_password)
+    assert shown == "mplite://**"
