@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import kombu
+from kombu.utils.url import parse_url
 
 from mplite_tasks_transport import BrokerURL
 
@@ -49,8 +50,11 @@ def check_broker(url: str) -> None:
 def check_source(source: Source) -> None:
     """Raise :class:`BadOption` if no broker can have the URL that a source has. Nothing is connected."""
     try:
-        source.connection()
-        bool(source.broker_url)
+        connection = source.connection()
+        for url in connection.alt or [connection.hostname]:
+            if url and "://" in url:
+                parse_url(url)  # reads the port, which is where a key that was not written as it should be ends up
+                check_broker(url)
     except BadOption:
         raise
     except ValueError:  # its text may quote the password
