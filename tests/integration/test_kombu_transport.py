@@ -520,8 +520,10 @@ def test_the_event_loop_helper_ends_with_its_limit(
 def test_producer_pools_work(vhost_url: str) -> None:
     connection = Connection(vhost_url)
     with producers[connection].acquire(block=True) as producer:
-        Queue("q")(producer.channel).declare()
+        queue = Queue("q")(producer.channel)
+        queue.declare()
         producer.publish("x", routing_key="q", retry=True)
+        assert queue.get(no_ack=True).decode() == "x"
     producers[connection].force_close_all()
 
 
